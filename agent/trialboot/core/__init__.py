@@ -1,0 +1,1 @@
+"""What is decided: pure values and functions. No I/O, no clock, no log, no library."""

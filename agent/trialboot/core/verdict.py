@@ -1,0 +1,123 @@
+"""Checks become a verdict: sound, worse or unsure, and not before the node had time to settle."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from trialboot.core.language import Word
+
+
+class Answer(Word):
+    """What one check says. `no_verdict` is neither good nor bad: it could not be told."""
+
+    PASS = "pass"  # noqa: S105  an answer, not a password
+    FAIL = "fail"
+    NO_VERDICT = "no_verdict"
+
+
+class Outcome(Word):
+    """What all checks together say of this boot."""
+
+    SOUND = "sound"
+    WORSE = "worse"
+    UNSURE = "unsure"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One question about the booted system, with its answer and what the answer stands on."""
+
+    name: str
+    answer: Answer
+    reasons: tuple[str, ...] = ()
+    """Sentences for the operator: place, role, before, now. They travel unchanged."""
+    notes: tuple[str, ...] = ()
+    """What is different and harmless."""
+    proof: bool = False
+    """A failure that waiting cannot mend, such as the kernel's own refusal of a program."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The judgement of one boot."""
+
+    outcome: Outcome
+    reasons: tuple[str, ...]
+    checks: tuple[Check, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """All checks at one moment; `at` is in seconds since the kernel started."""
+
+    at: float
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long a node may take, in seconds since the kernel started (or since the run began)."""
+
+    minimum_settle: float = 60.0
+    """Nothing passes or fails a node before."""
+    settle: float = 30.0
+    """Two equal passing samples must lie this far apart."""
+    deadline: float = 600.0
+    """What is not proven by then fails, or stays unsure."""
+
+
+def settle(samples: Sequence[Sample], patience: Patience) -> Verdict | None:
+    """Judge the samples so far, oldest first; None while the node deserves more time.
+
+    Sound needs passing samples that did not change over `settle` seconds. Worse needs a proof, or
+    a failing check at the deadline. All else at the deadline is unsure.
+    """
+    latest = samples[-1]
+    if latest.at < patience.minimum_settle:
+        return None
+    if any(check.answer is Answer.FAIL and check.proof for check in latest.checks):
+        return _worse(latest)
+    if _steady_pass(samples, patience):
+        notes = tuple(note for check in latest.checks for note in check.notes)
+        return Verdict(
+            outcome=Outcome.SOUND,
+            reasons=(f"all {len(latest.checks)} checks passed",),
+            checks=latest.checks,
+            notes=notes,
+        )
+    if latest.at < patience.deadline:
+        return None
+    if any(check.answer is Answer.FAIL for check in latest.checks):
+        return _worse(latest)
+    return Verdict(outcome=Outcome.UNSURE, reasons=_unsure_reasons(latest), checks=latest.checks)
+
+
+def _worse(sample: Sample) -> Verdict:
+    failed = [check for check in sample.checks if check.answer is Answer.FAIL]
+    return Verdict(
+        outcome=Outcome.WORSE,
+        reasons=tuple(reason for check in failed for reason in check.reasons),
+        checks=sample.checks,
+    )
+
+
+def _unsure_reasons(sample: Sample) -> tuple[str, ...]:
+    open_checks = [check for check in sample.checks if check.answer is Answer.NO_VERDICT]
+    told = tuple(reason for check in open_checks for reason in check.reasons)
+    return told or ("the checks pass but did not stay the same long enough",)
+
+
+def _steady_pass(samples: Sequence[Sample], patience: Patience) -> bool:
+    latest = samples[-1]
+    if not _passes(latest):
+        return False
+    for sample in reversed(samples):
+        if not _passes(sample) or sample.checks != latest.checks:
+            return False
+        if latest.at - sample.at >= patience.settle:
+            return True
+    return False
+
+
+def _passes(sample: Sample) -> bool:
+    return all(check.answer is Answer.PASS for check in sample.checks)

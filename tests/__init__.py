@@ -1,0 +1,1 @@
+"""All tests of trialboot: one folder a kind of machine."""
