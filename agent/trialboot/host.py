@@ -4,6 +4,7 @@ Everything that reads or changes a host goes through a `Host`, so that tests han
 instead of patching modules.
 """
 
+import ctypes
 import os
 import subprocess
 import time
@@ -126,3 +127,18 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+IN_MOVED_TO = 0x80
+
+
+def watch_folder(folder: Path) -> int:
+    """Give a descriptor that is readable once something was renamed into a folder (inotify(7)).
+
+    Raises `HostError`.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
+    if descriptor < 0 or libc.inotify_add_watch(descriptor, os.fsencode(folder), IN_MOVED_TO) < 0:
+        raise HostError(f"{folder} cannot be watched: {os.strerror(ctypes.get_errno())}")
+    return int(descriptor)

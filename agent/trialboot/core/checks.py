@@ -1,4 +1,4 @@
-"""The questions that are put to a booted system: the contract against one sample, and the units."""
+"""The questions that are put to a booted system: its network against the contract, its units."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from trialboot.core.contract import (
     PodRole,
     picture_of,
 )
-from trialboot.core.facts import Network, Unit, UnitState, Unknown
+from trialboot.core.facts import Network, Process, Unit, UnitState, Unknown
 from trialboot.core.verdict import Answer, Check
 
 # What CNIs and their agents write when the kernel refused their programs (ebpf.md, section 3.2
@@ -154,6 +154,18 @@ def unit_check(units: tuple[Unit, ...] | Unknown, refusals: Sequence[str]) -> Ch
     )
 
 
+def process_check(processes: tuple[Process, ...] | Unknown) -> Check:
+    """Ask whether the processes that the operator named run, a CNI's agent in its pod for one."""
+    if isinstance(processes, Unknown):
+        return Check(
+            name="processes",
+            answer=Answer.NO_VERDICT,
+            reasons=(f"processes: {processes.why}",),
+        )
+    missing = [f"no process {process.name} runs" for process in processes if not process.count]
+    return _answer("processes", missing, ())
+
+
 def healthy_check(network: Network) -> Check:
     """Ask, where nothing was learned yet, whether this network is worth learning from.
 
@@ -166,7 +178,12 @@ def healthy_check(network: Network) -> Check:
         )
     up = {link.name for link in picture.links}
     if any(r.destination == "default" and r.link in up for r in picture.routes):
-        return Check(name="healthy", answer=Answer.PASS)
+        # The counts make two samples differ while the network is still being built.
+        seen = (
+            f"{len(picture.roles)} eBPF roles, {len(picture.links)} links, "
+            f"{len(picture.routes)} routes and {len(picture.rules)} rules to learn from"
+        )
+        return Check(name="healthy", answer=Answer.PASS, notes=(seen,))
     return Check(
         name="healthy",
         answer=Answer.NO_VERDICT,

@@ -7,7 +7,7 @@ mechanism.
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from trialboot.core.facts import Attachment, Link, Network, Route, Rule, Unknown
@@ -41,7 +41,7 @@ class Role:
 
     def __str__(self) -> str:
         """Write it as people and files have it."""
-        return "|".join((self.place, self.hook, self.direction, self.program))
+        return f"{self.place}|{self.hook}|{self.direction}|{self.program}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -154,6 +154,21 @@ def learn(network: Network, *, at: str, boot: str, kernel: str) -> Contract | Un
         routes=picture.routes,
         remote_routes=picture.remote_routes,
         rules=picture.rules,
+    )
+
+
+def renewed(old: Contract, fresh: Contract) -> Contract:
+    """Renew a promise from a newer healthy sample.
+
+    A class of pods that has no interface just now (a drained node) keeps what it had promised.
+    """
+    present = {name for name, _ in fresh.pods}
+    pods = tuple(pod for pod in old.pods if pod[0] not in present)
+    roles = tuple(role for role in old.pod_roles if role.pods not in present)
+    return replace(
+        fresh,
+        pods=tuple(sorted((*fresh.pods, *pods))),
+        pod_roles=tuple(sorted((*fresh.pod_roles, *roles))),
     )
 
 

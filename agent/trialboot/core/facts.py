@@ -125,9 +125,9 @@ class Attachment:
     direction: str
     """`ingress`, `egress`, a cgroup attach type such as `inet4_connect`, or empty."""
     program: str
-    """The program's name as the kernel keeps it (15 characters at most) or its tc filter name."""
+    """The program's name, cut by the kernel to 15 characters, or the filter's."""
     via: str
-    """How it is attached: `tc`, `tcx`, `netkit`, `xdp`, `cgroup`, `netns`: a note, never judged."""
+    """How it is attached (`tc`, `tcx`, `netkit`, `cgroup` ...): a note, never judged."""
 
 
 class UnitState(Word):
@@ -151,6 +151,14 @@ class Unit:
     state: UnitState
     restarts: int
     """NRestarts: automatic restarts since the unit was started by hand or at boot."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Process:
+    """How many processes of one name run (comm, 15 characters at most)."""
+
+    name: str
+    count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,7 @@ from trialboot.core.node import Notice, Wish
 from trialboot.core.verdict import Outcome, Verdict
 
 MOST_MOMENTS: Final = 24
+NO_BOOT: Final = BootId("")
 
 
 class Phase(Word):
@@ -50,17 +51,18 @@ class Phase(Word):
 LEGAL: Final[Mapping[tuple[Phase, Phase], str]] = MappingProxyType(
     {
         (Phase.STEADY, Phase.ARMED): "change seen",
-        (Phase.ARMED, Phase.STEADY): "change undone",
+        (Phase.ARMED, Phase.STEADY): "change undone, or observe",
         (Phase.ARMED, Phase.TRIAL): "candidate booted",
         (Phase.ARMED, Phase.CONDEMNED): "never came up",
-        (Phase.TRIAL, Phase.STEADY): "sound: blessed",
+        (Phase.TRIAL, Phase.STEADY): "sound: blessed, or observe",
         (Phase.TRIAL, Phase.CONDEMNED): "worse, or left unproven",
         (Phase.CONDEMNED, Phase.RECOVERED): "known-good proven",
         (Phase.CONDEMNED, Phase.STRANDED): "known-good fails too",
+        (Phase.CONDEMNED, Phase.STEADY): "observe",
         (Phase.RECOVERED, Phase.ARMED): "new change",
-        (Phase.RECOVERED, Phase.STEADY): "change undone, or retry",
+        (Phase.RECOVERED, Phase.STEADY): "change undone, retry or observe",
         (Phase.STRANDED, Phase.RECOVERED): "known-good proven",
-        (Phase.STRANDED, Phase.STEADY): "retry",
+        (Phase.STRANDED, Phase.STEADY): "retry or observe",
     }
 )
 """Every move between phases, with the word that the diagram has for it."""
@@ -93,6 +95,8 @@ class Condemned:
     release: str
     why: str
     at: str
+    reasons: tuple[str, ...] = ()
+    """All that the verdict had to say; none where the candidate never came up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +117,7 @@ class Trial:
     pinned: bool = False
     """The known-good is kept in the vault and is the loader's default."""
     candidate: Choice | None = None
-    boot: BootId = BootId("")
+    boot: BootId = NO_BOOT
     """The boot that `Booted` told of last."""
     running: Choice | None = None
     """What that boot loaded; None while it is not known."""
@@ -165,7 +169,7 @@ Event: TypeAlias = Booted | Seen | Judged | Retried
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What the trial is now, and what is still to be done for it. Stored before it is performed."""
+    """What the trial is now, and what is still to be done: stored before it is performed."""
 
     trial: Trial
     todo: tuple[Action, ...] = ()
@@ -311,13 +315,13 @@ def _seen(trial: Trial, event: Seen, policy: Policy) -> Decision:
 
 
 def _released(trial: Trial, at: str) -> Decision:
-    """Observe mode: what was pinned is given back; a trial that runs is ended by its verdict."""
-    if not trial.pinned or trial.phase in {Phase.TRIAL, Phase.CONDEMNED}:
+    """Observe mode: loader and cordon are given back, whatever the phase."""
+    if not trial.pinned:
         return _same(trial)
-    phase = Phase.STEADY if trial.phase is Phase.ARMED else trial.phase
-    rest = replace(trial, phase=phase, pinned=False, candidate=None)
-    rest = _told(rest, at, "observe mode: the boot loader is the host's own again")
-    return Decision(trial=rest, todo=(ForgetOnce(), Unpin()))
+    rest = replace(trial, phase=Phase.STEADY, pinned=False, candidate=None)
+    words = "observe mode: boot loader and cordon are the host's own again"
+    tell = _tell(rest, at, "Observing", words, cordoned=False, condition="Unknown")
+    return Decision(trial=_told(rest, at, words), todo=(ForgetOnce(), Unpin(), tell))
 
 
 def _seen_at_rest(trial: Trial, at: str, wanted: Choice) -> Decision:
@@ -337,7 +341,8 @@ def _seen_at_rest(trial: Trial, at: str, wanted: Choice) -> Decision:
 
 
 def _seen_armed(trial: Trial, at: str, wanted: Choice) -> Decision:
-    if trial.candidate == wanted:
+    armed = trial.candidate
+    if armed and _names_the_same(armed, wanted):
         return _same(trial)
     if trial.known_good and wanted.boot_set.fingerprint == trial.known_good.fingerprint:
         rest = replace(trial, phase=Phase.STEADY, candidate=None)
@@ -363,6 +368,11 @@ def _arm(trial: Trial, at: str, wanted: Choice) -> Decision:
         trial=armed,
         todo=(*pin, Keep(wanted.boot_set, wanted.entry), BootOnce(wanted.entry)),
     )
+
+
+def _names_the_same(one: Choice, other: Choice) -> bool:
+    same_set = one.boot_set.fingerprint == other.boot_set.fingerprint
+    return same_set and one.entry == other.entry
 
 
 def _is_condemned(trial: Trial, boot_set: BootSet) -> bool:
@@ -477,22 +487,24 @@ def _bless(trial: Trial, event: Judged) -> Decision:
 
 def _roll_back(trial: Trial, event: Judged) -> Decision:
     words = f"verdict {event.verdict.outcome}: {_first(event.verdict)}"
-    return _condemn(trial, event.at, words, (Reboot(words, trial.boot),))
+    rebooting = (Reboot(words, trial.boot),)
+    return _condemn(trial, event.at, words, rebooting, event.verdict.reasons)
 
 
-def _condemn(trial: Trial, at: str, why: str, then: tuple[Action, ...]) -> Decision:
+def _condemn(
+    trial: Trial, at: str, why: str, then: tuple[Action, ...], reasons: tuple[str, ...] = ()
+) -> Decision:
     candidate = trial.candidate
     marked = trial.condemned
     if candidate and not _is_condemned(trial, candidate.boot_set):
-        marked = (
-            *marked,
-            Condemned(
-                fingerprint=candidate.boot_set.fingerprint,
-                release=candidate.boot_set.release,
-                why=why,
-                at=at,
-            ),
+        fresh = Condemned(
+            fingerprint=candidate.boot_set.fingerprint,
+            release=candidate.boot_set.release,
+            why=why,
+            at=at,
+            reasons=reasons,
         )
+        marked = (*marked, fresh)
     over = _told(replace(trial, phase=Phase.CONDEMNED, condemned=marked), at, f"condemned: {why}")
     tell = _tell(over, at, "TrialFailed", why, cordoned=True, condition="False", notice="Warning")
     return Decision(trial=over, todo=(ForgetOnce(), tell, *then))

@@ -1,0 +1,125 @@
+"""The system bus: our name and methods, systemd's jobs, and a pump for what has arrived.
+
+dbus-python hangs its watches on a GLib main context; ctypes iterates that context, so that no
+PyGObject (2 to 8 MiB) is needed (knowledge: runtime.md, section 2). One thread owns the bus.
+"""
+
+import ctypes
+import ctypes.util
+from collections.abc import Callable
+from typing import Any, Final
+
+import dbus
+import dbus.service
+from dbus.mainloop.glib import DBusGMainLoop
+
+from trialboot.errors import HostError, TrialbootError
+
+NAME: Final = "org.trialboot1"
+PATH: Final = "/org/trialboot1"
+INTERFACE: Final = "org.trialboot1.Manager"
+_SYSTEMD: Final = "org.freedesktop.systemd1"
+_SYSTEMD_PATH: Final = "/org/freedesktop/systemd1"
+_MANAGER: Final = "org.freedesktop.systemd1.Manager"
+
+JobDone = Callable[[str, str], None]
+"""Called with the unit's name and the job's result: `done`, `failed`, `timeout`, ..."""
+
+
+class Manager(dbus.service.Object):
+    """What others may ask of the daemon. Root may do all, others only read (bus policy)."""
+
+    def __init__(
+        self, connection: Any, status: Callable[[], str], ask: Callable[[str], None]
+    ) -> None:
+        super().__init__(connection, PATH)
+        self._connection = connection
+        self._status = status
+        self._ask = ask
+
+    @dbus.service.method(INTERFACE, out_signature="s")
+    def Status(self) -> str:  # noqa: N802  D-Bus members are written so
+        """Give the state file's JSON."""
+        return self._status()
+
+    @dbus.service.method(INTERFACE, sender_keyword="sender")
+    def Retry(self, sender: str | None = None) -> None:  # noqa: N802
+        """Let condemned boot sets be tried again."""
+        self._as_root("retry", sender)
+
+    @dbus.service.method(INTERFACE, sender_keyword="sender")
+    def Verify(self, sender: str | None = None) -> None:  # noqa: N802
+        """Verify this boot once more."""
+        self._as_root("verify", sender)
+
+    @dbus.service.method(INTERFACE, sender_keyword="sender")
+    def Reload(self, sender: str | None = None) -> None:  # noqa: N802
+        """Read the configuration again."""
+        self._as_root("reload", sender)
+
+    def _as_root(self, wish: str, sender: str | None) -> None:
+        # The bus policy says so already; asked again here because a policy file can be edited.
+        if self._connection.get_unix_user(sender) != 0:
+            raise dbus.exceptions.DBusException(
+                "only root may", name="org.freedesktop.DBus.Error.AccessDenied"
+            )
+        try:
+            self._ask(wish)
+        except TrialbootError as error:
+            raise dbus.exceptions.DBusException(str(error), name=f"{NAME}.Error") from error
+
+
+class Bus:
+    """The one connection of the daemon."""
+
+    def __init__(self) -> None:
+        DBusGMainLoop(set_as_default=True)
+        self._glib = ctypes.CDLL(ctypes.util.find_library("glib-2.0") or "libglib-2.0.so.0")
+        self._glib.g_main_context_iteration.argtypes = (ctypes.c_void_p, ctypes.c_int)
+        try:
+            self.connection = dbus.SystemBus()
+        except dbus.exceptions.DBusException as error:
+            raise HostError(f"system bus: {error.get_dbus_message()}") from error
+
+    def fileno(self) -> int:
+        """Give the descriptor to wait on."""
+        return int(self.connection.get_unix_fd())
+
+    def pump(self) -> None:
+        """Handle all that has arrived; to be called before every sleep, not only when readable.
+
+        A signal that came during a blocking call is queued in libdbus, and then the descriptor
+        stays silent.
+        """
+        while self._glib.g_main_context_iteration(None, 0):
+            pass
+
+    def own_name(self) -> None:
+        """Take our name. Raises `HostError` if another daemon has it."""
+        taken = self.connection.request_name(NAME, dbus.bus.NAME_FLAG_DO_NOT_QUEUE)
+        if taken != dbus.bus.REQUEST_NAME_REPLY_PRIMARY_OWNER:
+            raise HostError(
+                f"{NAME} is taken: another trialbootd runs (systemctl status trialbootd)"
+            )
+
+    def watch_jobs(self, done: JobDone) -> None:
+        """Call `done` whenever a job of systemd ends."""
+        self._call("Subscribe")
+        self.connection.add_signal_receiver(
+            lambda _id, _job, unit, result: done(str(unit), str(result)),
+            signal_name="JobRemoved",
+            dbus_interface=_MANAGER,
+            bus_name=_SYSTEMD,
+            path=_SYSTEMD_PATH,
+        )
+
+    def start_unit(self, unit: str) -> None:
+        """Queue a unit's start and return; its end comes through `watch_jobs`."""
+        self._call("StartUnit", unit, "replace")
+
+    def _call(self, member: str, *arguments: Any) -> Any:
+        try:
+            manager = self.connection.get_object(_SYSTEMD, _SYSTEMD_PATH, introspect=False)
+            return manager.get_dbus_method(member, _MANAGER)(*arguments)
+        except dbus.exceptions.DBusException as error:
+            raise HostError(f"systemd {member}: {error.get_dbus_message()}") from error

@@ -1,0 +1,1 @@
+"""The Kubernetes API, spoken with the kubelet's own credential."""

@@ -1,0 +1,160 @@
+"""The operator's file, `/etc/trialboot/trialboot.toml`, as one frozen value.
+
+Every key has a default; a key that is not known is an error that names it.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Final, TypeVar, get_type_hints
+
+from trialboot.core.language import Word
+from trialboot.core.machine import Policy
+from trialboot.core.verdict import Patience
+from trialboot.errors import ConfigError, HostError
+from trialboot.host import Host
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PATH: Final = "/etc/trialboot/trialboot.toml"
+_T = TypeVar("_T")
+
+
+class Mode(Word):
+    """Whether trialboot may act."""
+
+    OBSERVE = "observe"
+    ARMED = "armed"
+
+
+class Unsure(Word):
+    """What happens to a trial that is neither proven nor refuted at its deadline."""
+
+    STAY = "stay"
+    ROLL_BACK = "roll-back"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verify:
+    """How a boot is verified; all times in seconds."""
+
+    minimum_settle_seconds: float = 60.0
+    settle_seconds: float = 30.0
+    deadline_seconds: float = 600.0
+    interval_seconds: float = 10.0
+    repeat_seconds: float = 600.0
+    unsure: Unsure = Unsure.STAY
+    units: tuple[str, ...] = ()
+    """systemd services that make the network and must be active."""
+    processes: tuple[str, ...] = ()
+    """Names of processes that must run; for agents that live in containers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """How this node's object in the cluster is found."""
+
+    enabled: bool = True
+    kubeconfig: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The whole file."""
+
+    mode: Mode = Mode.OBSERVE
+    verify: Verify = field(default_factory=Verify)
+    node: Node = field(default_factory=Node)
+
+    @property
+    def policy(self) -> Policy:
+        """What the machine may do."""
+        return Policy(
+            armed=self.mode is Mode.ARMED,
+            unsure_rolls_back=self.verify.unsure is Unsure.ROLL_BACK,
+        )
+
+    @property
+    def patience(self) -> Patience:
+        """How long a node may take to settle."""
+        return Patience(
+            minimum_settle=self.verify.minimum_settle_seconds,
+            settle=self.verify.settle_seconds,
+            deadline=self.verify.deadline_seconds,
+        )
+
+
+def read_config(host: Host) -> Config:
+    """Read the operator's file; a missing one is all defaults. Raises `ConfigError`."""
+    if not host.exists(PATH):
+        return Config()
+    try:
+        return parse_config(host.read_text(PATH))
+    except HostError as error:
+        raise ConfigError(str(error)) from error
+
+
+def parse_config(text: str) -> Config:
+    """Turn TOML into a `Config`, or raise `ConfigError` that names the key and what it may be."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{PATH}: {error}") from error
+    return _section(Config, table, "")
+
+
+def _section(kind: type[_T], table: Mapping[str, Any], prefix: str) -> _T:
+    known = get_type_hints(kind)
+    names = {f.name for f in fields(kind)}  # type: ignore[arg-type]  # every section is a dataclass
+    unknown = sorted(set(table) - names)
+    if unknown:
+        raise ConfigError(
+            f"{PATH}: unknown key: {', '.join(prefix + key for key in unknown)}; "
+            f"known here: {', '.join(sorted(names))}"
+        )
+    return kind(**{key: _value(known[key], value, prefix + key) for key, value in table.items()})
+
+
+def _value(kind: Any, value: Any, key: str) -> Any:
+    if is_dataclass(kind):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{PATH}: {key} is a section: write [{key}]")
+        return _section(kind, value, f"{key}.")  # type: ignore[arg-type]  # is_dataclass narrows to an instance too
+    if isinstance(kind, type) and issubclass(kind, Word):
+        return _word(kind, value, key)
+    if kind is float:
+        return _seconds(value, key)
+    if kind is bool or kind is str:
+        return _plain(kind, value, key)
+    return _names(value, key)
+
+
+def _word(kind: type[Word], value: Any, key: str) -> Word:
+    try:
+        return kind(value)
+    except ValueError as error:
+        words = " or ".join(f'"{word}"' for word in kind)
+        raise ConfigError(f"{PATH}: {key} must be {words}, not {value!r}") from error
+
+
+def _seconds(value: Any, key: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        raise ConfigError(f"{PATH}: {key} must be a number of seconds, not {value!r}")
+    return float(value)
+
+
+def _plain(kind: type, value: Any, key: str) -> Any:
+    if type(value) is not kind:
+        word = "true or false" if kind is bool else "text in quotes"
+        raise ConfigError(f"{PATH}: {key} must be {word}, not {value!r}")
+    return value
+
+
+def _names(value: Any, key: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ConfigError(f"{PATH}: {key} must be a list of names, not {value!r}")
+    return tuple(value)

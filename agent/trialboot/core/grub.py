@@ -1,0 +1,202 @@
+"""GRUB's own files: the environment block, and the menu that grub-mkconfig generates.
+
+What a generated file decides only at boot (a condition, a sourced file) makes the answer
+`Unknown`, never a guess.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from trialboot.core.bootset import word_of
+from trialboot.core.facts import EntryId, Unknown
+from trialboot.core.grubwords import VARIABLE, Command, commands_of, loaded
+from trialboot.core.menu import ADMIN_SAVED, BOOT_WORD, KNOWN_GOOD, SAVED, Menu, MenuEntry
+from trialboot.errors import LoaderError
+
+_BLOCK: Final = 1024
+_HEADER: Final = b"# GRUB Environment Block\n"
+_LINUX: Final = frozenset({"linux", "linuxefi", "linux16"})
+_INITRD: Final = frozenset({"initrd", "initrdefi", "initrd16"})
+_SOURCES: Final = frozenset({"source", "configfile", ".", "blscfg", "extract_entries_source"})
+_ID_WORDS: Final = frozenset({"${menuentry_id_option}", "--id"})
+_WITH_VALUE: Final = frozenset({"--class", "--users", "--hotkey", "--source"})
+
+
+def parse_environment(content: bytes) -> dict[str, str] | Unknown:
+    """Read an environment block as GRUB does."""
+    if not content.startswith(_HEADER):
+        return Unknown("not a GRUB environment block" if content else "the block is empty")
+    text = content.decode("utf-8", "surrogateescape")
+    found = {}
+    for line in re.findall(r"(?:\\[\s\S]|[^\\\n])+", text):
+        name, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            found[name] = re.sub(r"\\([\s\S])", r"\1", value)
+    return found
+
+
+def format_environment(values: Mapping[str, str]) -> bytes:
+    """Write an environment block. Raises `LoaderError` where 1,024 bytes do not hold it."""
+    lines = (f"{name}={_escaped(value)}\n" for name, value in sorted(values.items()))
+    content = _HEADER + "".join(lines).encode("utf-8", "surrogateescape")
+    if len(content) > _BLOCK:
+        raise LoaderError(f"GRUB's environment block is full: {len(content)} of {_BLOCK} bytes")
+    return content.ljust(_BLOCK, b"#")
+
+
+def parse_menu(text: str, environment: Mapping[str, str]) -> Menu | Unknown:
+    """Read a generated grub.cfg with the environment block beside it."""
+    reading = _Reading()
+    for command in commands_of(text):
+        reading.take(command)
+    if reading.trouble:
+        return Unknown(f"unevaluable grub.cfg: {reading.trouble}")
+    entries = tuple(reading.entries)
+    return Menu(
+        entries=entries,
+        submenus=tuple(reading.submenus),
+        default_spec=reading.default or "0",
+        saved=environment.get("saved_entry", ""),
+        once=environment.get("next_entry", ""),
+        host_default=reading.host_default,
+        admin_saved=environment.get(ADMIN_SAVED, ""),
+        known_good=_kept_in(entries),
+    )
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("\n", "\\\n")
+
+
+def _kept_in(entries: tuple[MenuEntry, ...]) -> str:
+    ours = (entry for entry in entries if entry.entry == KNOWN_GOOD)
+    kept = (word_of(entry.arguments, BOOT_WORD) for entry in ours)
+    return next((word for word in kept if isinstance(word, str)), "")
+
+
+@dataclass(slots=True)
+class _Reading:
+    """A grub.cfg as far as it was read: which blocks are open, and what was found."""
+
+    entries: list[MenuEntry] = field(default_factory=list)
+    submenus: list[MenuEntry] = field(default_factory=list)
+    default: str = ""
+    host_default: str = ""
+    trouble: str = ""
+    opening: Command = ()
+    blocks: list[str] = field(default_factory=list)
+    path: list[MenuEntry] = field(default_factory=list)
+    counts: list[int] = field(default_factory=lambda: [0])
+
+    def take(self, command: Command) -> None:
+        """Go on by one command."""
+        if command == ("{",):
+            self._open()
+        elif command == ("}",):
+            self._close()
+        elif self.blocks and self.blocks[-1] == "menuentry":
+            self._boot(command)
+        else:
+            self._set(command)
+            self.opening = command
+
+    def _open(self) -> None:
+        kind = self.opening[0] if self.opening else ""
+        self.blocks.append(kind)
+        if kind in {"menuentry", "submenu"}:
+            self.path.append(self._node())
+            self.counts[-1] += 1
+            self.counts.append(0)
+        self.opening = ()
+
+    def _close(self) -> None:
+        kind = self.blocks.pop() if self.blocks else ""
+        if kind in {"menuentry", "submenu"}:
+            self.counts.pop()
+            (self.entries if kind == "menuentry" else self.submenus).append(self.path.pop())
+
+    def _node(self) -> MenuEntry:
+        title, entry = _names(self.opening)
+        parent = self.path[-1] if self.path else None
+        own = entry.replace(">", ">>")
+        return MenuEntry(
+            entry=EntryId(f"{parent.entry}>{own}" if parent else own),
+            title=title,
+            place=(*(parent.place if parent else ()), self.counts[-1]),
+        )
+
+    def _boot(self, command: Command) -> None:
+        verb, *words = _after_condition(command)
+        if verb in _LINUX and words:
+            self.path[-1] = _with_kernel(self.path[-1], words)
+        elif verb in _INITRD:
+            self.path[-1] = _with_initrds(self.path[-1], words)
+
+    def _set(self, command: Command) -> None:
+        for name, value in _assignments(command):
+            if name == "trialboot_host_default":
+                self.host_default = value
+            elif name == "default" and value not in {KNOWN_GOOD, "${next_entry}"}:
+                self._take_default(value)
+        if command[0] in _SOURCES and not command[-1].endswith("/custom.cfg"):
+            self.trouble = f"it goes on in another file: «{' '.join(command)}»"
+
+    def _take_default(self, value: str) -> None:
+        spec = SAVED if value == "${saved_entry}" else value
+        if self.default or VARIABLE.search(spec):
+            self.trouble = f"what sets its default depends on the boot: «{value}»"
+        self.default = spec
+
+
+def _after_condition(command: Command) -> Command:
+    """Drop the word before a command that a condition guards."""
+    return command[1:] if command[0] in {"then", "else"} and len(command) > 1 else command
+
+
+def _assignments(command: Command) -> Iterator[tuple[str, str]]:
+    """Give what `set a=b` and `a=b` assign.
+
+    10_linux writes `then default=...` to correct old titles; what it compares is never true.
+    """
+    guarded = _after_condition(command)
+    words = guarded[1:] if guarded[0] == "set" else command[:1]
+    for word in words:
+        name, equals, value = word.partition("=")
+        if equals:
+            yield name, value
+
+
+def _names(opening: Command) -> tuple[str, str]:
+    """Give title and id of a menu entry; GRUB takes the title for a missing id."""
+    words = iter(opening[1:])
+    title = entry = ""
+    for word in words:
+        if word in _ID_WORDS:
+            entry = next(words, "")
+        elif word.startswith("--id="):
+            entry = word.partition("=")[2]
+        elif word in _WITH_VALUE:
+            next(words, "")
+        elif not word.startswith("--"):
+            title = title or word
+    return title, entry or title
+
+
+def _with_kernel(entry: MenuEntry, words: list[str]) -> MenuEntry:
+    kernel, *arguments = words
+    line = loaded(tuple(arguments))
+    doubt = entry.doubt
+    if VARIABLE.search(kernel):
+        doubt = f"its kernel is named by a variable: {kernel}"
+    elif entry.kernel and (entry.kernel, entry.arguments) != (kernel, line):
+        doubt = "it names more than one kernel"
+    return replace(entry, kernel=kernel, arguments=line, doubt=doubt)
+
+
+def _with_initrds(entry: MenuEntry, words: list[str]) -> MenuEntry:
+    initrds = tuple(words)
+    other = entry.initrds and entry.initrds != initrds
+    doubt = "it names more than one initrd" if other else entry.doubt
+    return replace(entry, initrds=initrds, doubt=doubt)

@@ -1,0 +1,98 @@
+"""GRUB's shell, as far as generated files need it: cut a line into words, and write words back.
+
+The rules are those of grub-core/script/yylex.l and grub-core/lib/cmdline.c (GRUB 2.06).
+"""
+
+import re
+from typing import Final
+
+from trialboot.core.facts import Unknown
+
+Command = tuple[str, ...]
+"""The words of one command. A brace is a command of its own; a variable stays `${name}`."""
+
+VARIABLE: Final = re.compile(r"\$\{\w+\}")
+
+_TOKEN: Final = re.compile(
+    r"""
+      (?P<blank>[ \t\r]+)
+    | '(?P<single>[^']*)'
+    | "(?P<double>(?:\\.|[^"\\])*)"
+    | \\(?P<escaped>.)
+    | \$\{?(?P<name>\w+|[?*@\#])\}?
+    | (?P<brace>[{}])
+    | (?P<end>[;&|<>\n])
+    | (?P<comment>(?:^|(?<=[\s;]))\#.*)
+    | (?P<plain>.)
+    """,
+    re.VERBOSE | re.MULTILINE,
+)
+_IN_DOUBLE: Final = re.compile(r"\\([$\"\\])|\$\{?(\w+)\}?")
+_SAFE: Final = re.compile(r"[\w@%+=:,./-]", re.ASCII)
+_QUOTED: Final = re.compile(r'"((?:\\.|[^"\\])*)"|\\(.)|(.)')
+
+
+def commands_of(text: str) -> list[Command]:
+    """Cut text into commands, each into its words, without quotes."""
+    commands: list[Command] = []
+    words: list[str] = []
+    word: str | None = None
+    for token in _TOKEN.finditer(text):
+        piece = _piece(token)
+        if piece is not None:
+            word = (word or "") + piece
+            continue
+        if word is not None:
+            words.append(word)
+            word = None
+        if token["blank"] is None:
+            commands += _ended(words, token["brace"])
+            words = []
+    last = words if word is None else [*words, word]
+    return [*commands, *_ended(last, None)]
+
+
+def loaded(arguments: Command) -> str:
+    """Write a kernel's arguments as GRUB hands them over (grub_create_loader_cmdline).
+
+    A variable is taken as unset: GRUB then drops the word.
+    """
+    plain = (VARIABLE.sub("", word) for word in arguments)
+    escaped = (re.sub(r"([\\'\"])", r"\\\1", word) for word in plain if word)
+    return " ".join(f'"{word}"' if " " in word else word for word in escaped)
+
+
+def as_script(command_line: str) -> str | Unknown:
+    """Write a kernel command line so that GRUB hands over the very same one.
+
+    Double quotes and backslashes mean the same to GRUB and in what it hands over, so they stay.
+    """
+    pieces = []
+    for quoted in _QUOTED.finditer(command_line):
+        inside, escaped, plain = quoted.groups()
+        if inside is not None:
+            pieces.append('"' + re.sub(r"(?<!\\)\$", r"\\$", inside) + '"')
+        elif escaped is not None:
+            pieces.append("\\" + escaped)
+        elif plain == '"':
+            return Unknown(f"the command line has an odd number of quotes: {command_line}")
+        else:
+            pieces.append(plain if plain == " " or _SAFE.match(plain) else "\\" + plain)
+    return "".join(pieces)
+
+
+def _piece(token: re.Match[str]) -> str | None:
+    """Give what a token adds to a word; None where the word ends."""
+    if token["name"] is not None:
+        return f"${{{token['name']}}}"
+    if token["double"] is not None:
+        return _IN_DOUBLE.sub(lambda m: m[1] or f"${{{m[2]}}}", token["double"])
+    for kind in ("single", "escaped", "plain"):
+        if token[kind] is not None:
+            return token[kind]
+    return None
+
+
+def _ended(words: list[str], brace: str | None) -> list[Command]:
+    ended = [tuple(words)] if words else []
+    return [*ended, (brace,)] if brace else ended

@@ -1,0 +1,174 @@
+"""The boot menu: what the loader would boot next, and what the host itself asks for.
+
+Defaults are followed as GRUB follows them (grub-core/normal/menu.c).
+"""
+
+import re
+from dataclasses import dataclass, replace
+from typing import Final
+
+from trialboot.core.bootset import Fingerprint, word_of
+from trialboot.core.facts import EntryId, Unknown
+
+KNOWN_GOOD: Final = EntryId("trialboot-known-good")
+"""The entry of ours: the first of the menu, so that GRUB falls to it when all else is lost."""
+
+SAVED: Final = "saved"
+"""GRUB_DEFAULT=saved: the environment block's `saved_entry` is the default."""
+
+ADMIN_SAVED: Final = "trialboot_admin_saved"
+"""Our key in the environment block: the `saved_entry` that stood there before ours."""
+
+BOOT_WORD: Final = "trialboot.boot"
+FIRMWARE_WORD: Final = "trialboot.firmware"
+
+_PARTS: Final = re.compile(r"(?:>>|[^>])+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MenuEntry:
+    """One entry of the menu. Paths are as GRUB sees them: a separate /boot is not in them."""
+
+    entry: EntryId
+    title: str
+    place: tuple[int, ...]
+    """Its index in each level of submenus, from the top."""
+    kernel: str = ""
+    """Empty where the entry starts no Linux kernel."""
+    initrds: tuple[str, ...] = ()
+    arguments: str = ""
+    """What the kernel gets after `BOOT_IMAGE=`."""
+    doubt: str = ""
+    """Why what it boots cannot be told; empty where it can."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Menu:
+    """The whole menu, and what GRUB's environment block says about the next boot."""
+
+    entries: tuple[MenuEntry, ...]
+    submenus: tuple[MenuEntry, ...] = ()
+    default_spec: str
+    """`saved`, or the literal id, title or index that the generated file names."""
+    saved: str = ""
+    once: str = ""
+    host_default: str = ""
+    """GRUB_DEFAULT of the host itself; empty where we have no entry in this menu."""
+    admin_saved: str = ""
+    known_good: Fingerprint | str = ""
+    """The fingerprint that our own entry boots; empty without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """The entry that a default leads to, and how."""
+
+    entry: MenuEntry
+    why: str
+    fell_back: bool
+    """The default named nothing: GRUB takes the first entry."""
+
+
+def next_entry(menu: Menu) -> Resolved | Unknown:
+    """Say what GRUB would boot now."""
+    if menu.once:
+        return _resolve(menu, menu.once, "one-shot")
+    if menu.default_spec == SAVED:
+        return _resolve(menu, menu.saved, "saved default")
+    return _resolve(menu, menu.default_spec, "default")
+
+
+def wanted_entry(menu: Menu) -> Resolved | Unknown:
+    """Say what the host's own configuration boots by default, as if we were not there.
+
+    A one-shot is left out. Where the host's default is `saved`, an operator who saved another
+    entry after us (grub-set-default) is believed; else what was saved before us counts.
+    """
+    spec, asks = menu.host_default or menu.default_spec, "the host's own default"
+    if spec == SAVED:
+        spec = menu.admin_saved if menu.saved == KNOWN_GOOD else menu.saved
+        asks = "the host's own saved default"
+    return _resolve(_without_ours(menu), spec, asks)
+
+
+def entry_of(menu: Menu, command_line: str) -> EntryId | Unknown:
+    """Find the entry that a running kernel was booted from; the first of equal ones."""
+    kept = word_of(command_line, BOOT_WORD)
+    if isinstance(kept, str):
+        if kept == menu.known_good:
+            return KNOWN_GOOD
+        return Unknown(f"no entry boots the kept boot set {kept} any more")
+    image = word_of(command_line, "BOOT_IMAGE")
+    if isinstance(image, Unknown):
+        return image
+    kernel = re.sub(r"^\([^)]*\)", "", image)
+    arguments = [word for word in command_line.split() if not word.startswith("BOOT_IMAGE=")]
+    for entry in menu.entries:
+        if entry.kernel == kernel and entry.arguments.split() == arguments:
+            return entry.entry
+    return Unknown(f"no entry of the menu boots {kernel} with these arguments")
+
+
+def _without_ours(menu: Menu) -> Menu:
+    """Take our entry out and number the first level again: hosts count without us."""
+    ours = [entry.place[0] for entry in menu.entries if entry.entry == KNOWN_GOOD]
+    if not ours:
+        return menu
+    return replace(
+        menu,
+        entries=tuple(_moved(e, ours[0]) for e in menu.entries if e.entry != KNOWN_GOOD),
+        submenus=tuple(_moved(submenu, ours[0]) for submenu in menu.submenus),
+    )
+
+
+def _moved(entry: MenuEntry, gone: int) -> MenuEntry:
+    first, *rest = entry.place
+    return replace(entry, place=(first - (first > gone), *rest))
+
+
+def _resolve(menu: Menu, spec: str, asks: str) -> Resolved | Unknown:
+    """Walk down the submenus as GRUB does: number, else id or title, else the first entry."""
+    parts: list[str] = _PARTS.findall(spec)
+    odd = [part for part in parts if _is_number(part[0]) and not _is_number(part)]
+    if odd:
+        return Unknown(f"{asks} «{spec}»: GRUB versions differ over names that start with a digit")
+    place: tuple[int, ...] = ()
+    fell_back = not parts
+    while level := _level(menu, place):
+        part = parts.pop(0) if parts else ""
+        found = _named(level, part)
+        fell_back = fell_back or (found is None and bool(part))
+        node = found or level[0]
+        if node not in menu.submenus:
+            return _told(node, spec, asks, fell_back=fell_back)
+        place = node.place
+    return Unknown(f"{asks} «{spec}» leads to an empty menu")
+
+
+def _told(entry: MenuEntry, spec: str, asks: str, *, fell_back: bool) -> Resolved | Unknown:
+    if entry.doubt:
+        return Unknown(f"{asks} «{spec}» leads to «{entry.entry}»: {entry.doubt}")
+    why = f"{asks} «{spec}»"
+    if fell_back:
+        why += " names nothing: the first entry"
+    return Resolved(entry, why, fell_back)
+
+
+def _level(menu: Menu, place: tuple[int, ...]) -> list[MenuEntry]:
+    depth = len(place)
+    nodes = (*menu.entries, *menu.submenus)
+    here = [n for n in nodes if len(n.place) == depth + 1 and n.place[:depth] == place]
+    return sorted(here, key=lambda node: node.place)
+
+
+def _named(level: list[MenuEntry], part: str) -> MenuEntry | None:
+    if _is_number(part):
+        index = int(part)
+        return level[index] if index < len(level) else None
+    names = ((node, _PARTS.findall(node.entry)[-1]) for node in level)
+    wanted = part.replace(">>", ">")
+    return next((n for n, own in names if part == own or wanted == n.title), None)
+
+
+def _is_number(part: str) -> bool:
+    return part.isascii() and part.isdigit()

@@ -1,0 +1,57 @@
+"""What the workers tell the daemon: what runs, what would boot next, what was judged."""
+
+from dataclasses import dataclass
+
+from trialboot.core.change import BootDetail, Change
+from trialboot.core.facts import BootId, EntryId, Kernel, Module, Network, Package, Tree, Unknown
+from trialboot.core.machine import Choice
+from trialboot.core.protection import Protection
+from trialboot.core.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """All facts read at one moment; each part that could not be read is Unknown by itself."""
+
+    taken_at: str
+    kernel: Kernel | Unknown
+    modules: tuple[Module, ...] | Unknown
+    firmware: Tree | Unknown
+    packages: tuple[Package, ...] | Unknown
+    network: Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """The boot side of one snapshot, small enough for the daemon to hold."""
+
+    taken_at: str
+    boot: BootId
+    running: Choice | Unknown
+    wanted: Choice | Unknown
+    """What the host's own configuration would boot, left to itself."""
+    next_entry: EntryId | Unknown
+    """What the boot loader will really load at the next start."""
+    once_pending: bool
+    changes: tuple[Change, ...] | Unknown
+    """From the known-good (or what runs, where there is none) to `wanted`."""
+    sentence: str
+    protection: Protection | Unknown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """What one boot loaded, read once at its start: files on disk may change under it later."""
+
+    boot: BootId
+    entry: EntryId
+    detail: BootDetail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """The verdict on a boot, as the verify worker leaves it."""
+
+    boot: BootId
+    at: str
+    verdict: Verdict

@@ -1,0 +1,433 @@
+"""The resident daemon: it holds the trial, starts the workers and does what was decided.
+
+Everything that reads hardware, netlink, firmware or the API server happens in oneshot units; this
+process only waits for file descriptors. Restarting it at any instant loses nothing.
+"""
+
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from trialboot import journal, report
+from trialboot.bus import Bus, Manager
+from trialboot.config import Config, Mode, read_config
+from trialboot.core.actions import Action
+from trialboot.core.facts import BootId, Unknown
+from trialboot.core.machine import (
+    Booted,
+    Decision,
+    Event,
+    Judged,
+    Phase,
+    Retried,
+    Seen,
+    Trial,
+)
+from trialboot.core.node import Wish
+from trialboot.core.outlook import Judgement, Outlook
+from trialboot.core.verdict import Outcome, Verdict
+from trialboot.errors import HostError, TrialbootError
+from trialboot.host import Host, watch_folder
+from trialboot.readers import kernel, spool
+from trialboot.trial import advance, finish
+from trialboot.writers import power, store
+
+SNAPSHOT: Final = "trialboot-snapshot.service"
+VERIFY: Final = "trialboot-verify.service"
+PIN: Final = "trialboot-pin.service"
+NODE: Final = "trialboot-node.service"
+RENDER: Final = "trialboot-render.service"
+
+QUIET_AFTER_PACKAGES: Final = 5.0
+"""Seconds without a note after which a package run counts as over: kernel hooks come in bursts."""
+PIN_LIMIT: Final = 900.0
+RETRY_FIRST, RETRY_MOST = 5.0, 300.0
+WATCHDOG: Final = 60.0
+
+
+class Daemon:
+    """The whole state of the process: one trial, its timers, and the units under way."""
+
+    def __init__(self, host: Host, bus: Bus) -> None:
+        self._host = host
+        self._bus = bus
+        self._config: Config = read_config(host)
+        self.boot: BootId = kernel.read_boot_id(host)
+        self._decision: Decision = store.load_decision(host)
+        self._outlook: Outlook | None = None
+        self._verified = False
+        self._trouble: dict[str, str] = {}
+        self._counters = _load_counters(host)
+        self._timers: dict[str, float] = {}
+        self._ended: dict[str, str] = {}
+        self._node_wait = RETRY_FIRST
+        self._stopping = False
+        self._selector = selectors.DefaultSelector()
+
+    # --- life
+
+    def run(self) -> None:
+        """Work until told to stop."""
+        self._open()
+        self._write_state()
+        journal.tell_supervisor("READY=1")
+        self._finish()
+        self._start(SNAPSHOT)
+        while not self._stopping:
+            self._turn(self._seconds_to_next_timer())
+        self._write_state()
+
+    def _open(self) -> None:
+        self._bus.own_name()
+        self._bus.watch_jobs(self._job_done)
+        self._manager = Manager(self._bus.connection, self._status, self._ask)
+        self._selector.register(self._bus.fileno(), selectors.EVENT_READ, lambda: None)
+        self._watch_signals()
+        self._watch_spool()
+        self._set_timer("watchdog", WATCHDOG)
+
+    def _watch_signals(self) -> None:
+        reading, writing = socket.socketpair()
+        reading.setblocking(False)
+        writing.setblocking(False)
+        self._signals = (reading, writing)
+        signal.set_wakeup_fd(writing.fileno())
+        signal.signal(signal.SIGTERM, lambda *_: self._stop())
+        signal.signal(signal.SIGHUP, lambda *_: self._set_timer("reload", 0))
+        self._selector.register(reading, selectors.EVENT_READ, lambda: reading.recv(64))
+
+    def _watch_spool(self) -> None:
+        try:
+            descriptor = watch_folder(self._host.path(store.SPOOL))
+        except HostError as error:
+            self._trouble["spool"] = f"{error}; package runs are only seen at the next start"
+            return
+        self._selector.register(
+            descriptor, selectors.EVENT_READ, lambda: self._packages(descriptor)
+        )
+        self._set_timer("spool", 0)
+
+    def _stop(self) -> None:
+        self._stopping = True
+
+    def _turn(self, seconds: float) -> None:
+        """One turn of the loop: handle what has arrived, then sleep until something does."""
+        self._bus.pump()
+        self._act_on_timers()
+        self._act_on_jobs()
+        if self._stopping:
+            return
+        for key, _ in self._selector.select(seconds):
+            key.data()
+
+    # --- timers
+
+    def _set_timer(self, name: str, seconds: float) -> None:
+        self._timers[name] = self._host.monotonic() + seconds
+
+    def _seconds_to_next_timer(self) -> float:
+        # A job may have ended, or an action left a timer, since the last look.
+        if self._ended:
+            return 0.0
+        due = min(self._timers.values())
+        return max(0.0, due - self._host.monotonic())
+
+    def _act_on_timers(self) -> None:
+        handlers: dict[str, Callable[[], None]] = {
+            "watchdog": self._ping,
+            "snapshot": lambda: self._start(SNAPSHOT),
+            "verify": lambda: self._start(VERIFY),
+            "node": self._deliver,
+            "finish": self._finish,
+            "reload": self._reload,
+            "spool": self._take_notes,
+        }
+        now = self._host.monotonic()
+        for name in [name for name, due in self._timers.items() if due <= now]:
+            del self._timers[name]
+            handlers[name]()
+
+    def _ping(self) -> None:
+        journal.tell_supervisor("WATCHDOG=1")
+        self._set_timer("watchdog", WATCHDOG)
+
+    # --- workers
+
+    def _start(self, unit: str) -> None:
+        try:
+            self._bus.start_unit(unit)
+        except HostError as error:
+            self._note_trouble(unit, str(error))
+
+    def _job_done(self, unit: str, result: str) -> None:
+        self._ended[unit] = result
+
+    def _act_on_jobs(self) -> None:
+        handlers = {
+            SNAPSHOT: self._snapshot_done,
+            VERIFY: self._verify_done,
+            NODE: self._node_done,
+        }
+        ended, self._ended = self._ended, {}
+        for unit, result in ended.items():
+            if unit in handlers:
+                handlers[unit](result)
+
+    def _snapshot_done(self, result: str) -> None:
+        outlook = store.load(self._host, store.OUTLOOK, Outlook)
+        if result != "done" or not isinstance(outlook, Outlook):
+            self._worker_failed("snapshot", result, outlook)
+            self._set_timer("snapshot", RETRY_MOST)
+            self._verify_once()
+            return
+        self._trouble.pop("snapshot", None)
+        self._outlook = outlook
+        at = outlook.taken_at
+        self._advance(
+            Booted(
+                at=at,
+                boot=outlook.boot,
+                running=outlook.running,
+                once_pending=outlook.once_pending,
+            )
+        )
+        self._advance(Seen(at=at, wanted=outlook.wanted))
+        self._verify_once()
+        self._write_state()
+
+    def _verify_once(self) -> None:
+        if not self._verified:
+            self._verified = True
+            self._start(VERIFY)
+
+    def _verify_done(self, result: str) -> None:
+        judgement = store.load(self._host, store.JUDGEMENT, Judgement)
+        if result != "done" or not isinstance(judgement, Judgement):
+            why = self._worker_failed("verify", result, judgement)
+            judgement = self._no_judgement(why)
+        else:
+            self._trouble.pop("verify", None)
+        self._advance(Judged(at=judgement.at, boot=judgement.boot, verdict=judgement.verdict))
+        journal.judged(self._decision.trial)
+        self._set_timer("verify", self._config.verify.repeat_seconds)
+        self._start(SNAPSHOT)
+
+    def _no_judgement(self, why: str) -> Judgement:
+        verdict = Verdict(outcome=Outcome.UNSURE, reasons=(f"this boot was not judged: {why}",))
+        return Judgement(boot=self.boot, at=self._now(), verdict=verdict)
+
+    def _worker_failed(self, worker: str, result: str, found: object) -> str:
+        told = store.load(self._host, store.trouble_of(worker), str)
+        why = told if isinstance(told, str) and result != "done" else f"the worker ended: {result}"
+        if isinstance(found, Unknown):
+            why = found.why
+        self._note_trouble(worker, why)
+        return why
+
+    # --- the trial
+
+    def _advance(self, event: Event) -> None:
+        before = self._decision.trial
+        if self._decision.todo:
+            self._finish()
+        if self._decision.todo:
+            return  # what was decided comes first; «finish» tries again, then a new snapshot
+        try:
+            self._decision = advance(before, event, self._config.policy, self)
+        except TrialbootError as error:
+            self._unfinished(error)
+        self._moved(before)
+
+    def _finish(self) -> None:
+        """Perform the rest of a decision, after a power cut or after a hand failed."""
+        if not self._decision.todo:
+            return
+        try:
+            self._decision = finish(self._decision, self)
+            self._trouble.pop("decision", None)
+        except TrialbootError as error:
+            self._unfinished(error)
+            return
+        self._set_timer("snapshot", 0)
+
+    def _unfinished(self, error: TrialbootError) -> None:
+        self._note_trouble("decision", f"{error}; tried again every {RETRY_MOST:.0f} s")
+        self._set_timer("finish", RETRY_MOST)
+
+    def _moved(self, before: Trial) -> None:
+        after = self._decision.trial
+        if before.phase is not after.phase:
+            journal.stepped(before, after)
+            self._count(_end_of(before, after))
+        self._write_state()
+
+    # --- what trial.Hands asks for
+
+    def save(self, decision: Decision) -> None:
+        """Remember durably."""
+        store.save_decision(self._host, decision)
+        self._decision = decision
+
+    def pin(self, decision: Decision, actions: Sequence[Action]) -> None:
+        """Let the pin worker perform the leading actions of the decision on disk."""
+        del decision, actions  # it reads them from the record: the same after a power cut
+        self._ended.pop(PIN, None)
+        self._bus.start_unit(PIN)
+        limit = self._host.monotonic() + PIN_LIMIT
+        while PIN not in self._ended:
+            self._bus.pump()
+            if self._host.monotonic() > limit:
+                raise HostError(f"{PIN} took more than {PIN_LIMIT:.0f} s")
+            if PIN not in self._ended:
+                self._selector.select(1.0)
+            journal.tell_supervisor("WATCHDOG=1")
+        result = self._ended.pop(PIN)
+        if result != "done":
+            told = store.load(self._host, store.trouble_of("pin"), str)
+            raise HostError(told if isinstance(told, str) else f"{PIN} ended: {result}")
+
+    def tell(self, wish: Wish) -> None:
+        """Remember the wish; the node worker delivers it as soon as it can."""
+        store.save_wish(self._host, wish)
+        self._node_wait = RETRY_FIRST
+        self._set_timer("node", 0)
+
+    def reboot(self, why: str) -> None:
+        """Restart the machine through logind."""
+        journal.noted(f"rebooting into the known-good: {why}")
+        self._count("reboots")
+        power.reboot(self._host)
+
+    # --- the cluster
+
+    def _deliver(self) -> None:
+        if self._config.node.enabled and not store.is_delivered(self._host):
+            self._start(NODE)
+
+    def _node_done(self, result: str) -> None:
+        if store.is_delivered(self._host):
+            self._trouble.pop("node", None)
+            self._node_wait = RETRY_FIRST
+        else:
+            self._worker_failed("node", result, None)
+            self._set_timer("node", self._node_wait)
+            self._node_wait = min(2 * self._node_wait, RETRY_MOST)
+        self._write_state()
+
+    # --- packages and the operator
+
+    def _packages(self, descriptor: int) -> None:
+        os.read(descriptor, 65536)
+        self._take_notes()
+
+    def _take_notes(self) -> None:
+        notes = spool.take_notes(self._host)
+        if not notes:
+            return
+        ends = sum(note.event.endswith("end") for note in notes)
+        self._count("transactions", ends)
+        self._set_timer("snapshot", QUIET_AFTER_PACKAGES)
+
+    def _ask(self, wish: str) -> None:
+        if wish == "retry":
+            self._advance(Retried(at=self._now()))
+            self._set_timer("snapshot", 0)
+        else:
+            self._set_timer(wish, 0)
+
+    def _reload(self) -> None:
+        try:
+            self._config = read_config(self._host)
+            self._trouble.pop("configuration", None)
+        except TrialbootError as error:
+            # What was read before stays in force.
+            self._note_trouble("configuration", str(error))
+            return
+        self._set_timer("verify", 0)
+        self._set_timer("snapshot", 0)
+
+    # --- what others see
+
+    def _now(self) -> str:
+        return self._host.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def _note_trouble(self, source: str, text: str) -> None:
+        if self._trouble.get(source) != text:
+            journal.trouble(f"{source}: {text}")
+        self._trouble[source] = text
+        self._write_state()
+
+    def _count(self, name: str, by: int = 1) -> None:
+        if name and by:
+            self._counters[name] = self._counters.get(name, 0) + by
+            store.save(self._host, store.COUNTERS, tuple(self._counters.items()))
+
+    def _status(self) -> str:
+        return json.dumps(self._state(), ensure_ascii=False)
+
+    def _state(self) -> dict[str, object]:
+        wish, delivered = store.load_wish(self._host), store.load_delivered(self._host)
+        return report.state_of(
+            report.View(
+                at=self._now(),
+                mode=str(self._config.mode),
+                trial=self._decision.trial,
+                outlook=self._outlook,
+                wished_cordon=isinstance(wish, Wish) and wish.cordoned,
+                delivered=delivered if isinstance(delivered, store.Delivered) else None,
+                waiting=self._config.node.enabled and not store.is_delivered(self._host),
+                trouble=tuple(f"{name}: {text}" for name, text in self._trouble.items()),
+                counters=self._counters,
+            )
+        )
+
+    def _write_state(self) -> None:
+        report.write_state(self._host, self._state())
+        try:
+            self._bus.start_unit(RENDER)
+        except HostError as error:
+            self._trouble["metrics"] = str(error)
+
+
+_END: Final = {
+    (Phase.TRIAL, Phase.CONDEMNED): "condemned",
+    (Phase.ARMED, Phase.CONDEMNED): "condemned",
+    (Phase.CONDEMNED, Phase.RECOVERED): "recovered",
+    (Phase.CONDEMNED, Phase.STRANDED): "stranded",
+}
+
+
+def _end_of(before: Trial, after: Trial) -> str:
+    """Name the end of a trial for the counters; empty where the move is none."""
+    if before.phase is Phase.TRIAL and after.phase is Phase.STEADY:
+        return "blessed" if after.pinned else ""
+    return _END.get((before.phase, after.phase), "")
+
+
+def _load_counters(host: Host) -> dict[str, int]:
+    found = store.load(host, store.COUNTERS, tuple[tuple[str, int], ...])
+    return dict(found) if isinstance(found, tuple) else {}
+
+
+def main() -> int:
+    """Run the daemon; the exit code is the error's own."""
+    journal.open_journal()
+    host = Host()
+    try:
+        daemon = Daemon(host, Bus())
+        mode = read_config(host).mode
+        journal.noted(f"mode {mode}{': nothing will be changed' if mode is Mode.OBSERVE else ''}")
+        daemon.run()
+    except TrialbootError as error:
+        journal.trouble(str(error))
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

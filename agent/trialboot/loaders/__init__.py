@@ -1,0 +1,1 @@
+"""Boot loaders behind one interface of a few verbs."""

@@ -1,0 +1,106 @@
+"""Reads what the protection of a host stands on: file system, device, journal and watchdogs."""
+
+import fcntl
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from trialboot.core.facts import Unknown
+from trialboot.errors import HostError
+from trialboot.host import Host
+
+_CHECKPOINT: Final = 0x4004662B
+"""EXT4_IOC_CHECKPOINT, _IOW('f', 43, __u32), since Linux 5.14 (fs/ext4/ext4.h)."""
+_DRY_RUN: Final = 0x4
+_MANAGER: Final = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1")
+_PROPERTY: Final = ("org.freedesktop.DBus.Properties", "Get")
+
+
+def settle(folder: Path, *, rehearse: bool = False) -> str:
+    """Bring what fsync left in the journal of ext3/ext4 to its place. Gives a note if that failed.
+
+    GRUB reads the file system without replaying its journal: a rename that is only in the journal
+    would be invisible to GRUB after a power cut. On vfat and ext2 the fsync of file and folder has
+    done it all. Where the kernel does not know the call, the file system itself checkpoints within
+    a minute or so, and at unmount.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(descriptor, _CHECKPOINT, struct.pack("I", _DRY_RUN if rehearse else 0))
+    except OSError as error:
+        return f"the journal below {folder} is not written through: {error.strerror}"
+    finally:
+        os.close(descriptor)
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """The mount that holds a path."""
+
+    place: str
+    file_system: str
+    device: str
+    """`major:minor`."""
+
+
+def mount_of(host: Host, path: str) -> Mount | Unknown:
+    """Find the mount that holds a path; of several at one place the last one covers the others."""
+    try:
+        lines = host.read_text("/proc/self/mountinfo").splitlines()
+    except HostError as error:
+        return Unknown(str(error))
+    mounts = [_mount(line) for line in lines]
+    holding = [m for m in mounts if f"{path}/".startswith(m.place.rstrip("/") + "/")]
+    if not holding:
+        return Unknown(f"no mount holds {path}")
+    return max(reversed(holding), key=lambda mount: len(mount.place))
+
+
+def device_kind(host: Host, number: str) -> str | Unknown:
+    """Say whether a block device is plain to GRUB (`partition`), or what stands between."""
+    folder = host.path(f"/sys/dev/block/{number}")
+    if not folder.exists():
+        return Unknown(f"/sys/dev/block/{number} is not there")
+    if (folder / "dm").exists():
+        return _mapping(folder / "dm" / "uuid")
+    # A partition of an array lies inside the array's own folder.
+    if (folder / "md").exists() or (folder.resolve().parent / "md").exists():
+        return "md"
+    return "partition"
+
+
+def watchdogs(host: Host) -> tuple[str, ...] | Unknown:
+    """Give the identity of each watchdog device."""
+    try:
+        found = sorted(host.path("/sys/class/watchdog").glob("*/identity"))
+        return tuple(file.read_text(encoding="utf-8").strip() for file in found)
+    except OSError as error:
+        return Unknown(f"/sys/class/watchdog: {error.strerror}")
+
+
+def watchdog_seconds(host: Host) -> float | Unknown:
+    """Ask systemd for its RuntimeWatchdogSec; 0 is off."""
+    interface = "org.freedesktop.systemd1.Manager"
+    try:
+        microseconds = host.call(*_MANAGER, *_PROPERTY, interface, "RuntimeWatchdogUSec")
+    except HostError as error:
+        return Unknown(str(error))
+    # All bits set stands for «never».
+    return 0.0 if int(microseconds) == (1 << 64) - 1 else int(microseconds) / 1_000_000
+
+
+def _mount(line: str) -> Mount:
+    fields, _, rest = line.partition(" - ")
+    words = fields.split()
+    return Mount(place=words[4], file_system=rest.split()[0], device=words[2])
+
+
+def _mapping(uuid: Path) -> str:
+    try:
+        prefix = uuid.read_text(encoding="utf-8").partition("-")[0].strip().lower()
+    except OSError:
+        prefix = ""
+    return prefix or "device mapper"

@@ -1,0 +1,311 @@
+"""GRUB 2 as Debian and Ubuntu set it up: its environment block, and our entry in its menu."""
+
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from trialboot.bootfiles import (
+    BOOT_SETS,
+    GRUB_CFG,
+    GRUB_ENVIRONMENT,
+    GRUB_FOLDER,
+    KNOWN_GOOD_FILE,
+    host_path,
+    read_environment,
+    read_menu,
+)
+from trialboot.core.bootset import BootSet, Fingerprint
+from trialboot.core.facts import EntryId, Unknown
+from trialboot.core.grub import format_environment, parse_environment, parse_menu
+from trialboot.core.grubwords import as_script
+from trialboot.core.menu import (
+    ADMIN_SAVED,
+    BOOT_WORD,
+    FIRMWARE_WORD,
+    KNOWN_GOOD,
+    SAVED,
+    Menu,
+    MenuEntry,
+    next_entry,
+    wanted_entry,
+)
+from trialboot.core.protection import Ground, Protection, protection
+from trialboot.errors import HostError, LoaderError
+from trialboot.host import Host, sync_folder, write_durably
+from trialboot.loaders.ground import (
+    device_kind,
+    mount_of,
+    settle,
+    watchdog_seconds,
+    watchdogs,
+)
+
+_DRAFT: Final = f"{GRUB_CFG}.trialboot"
+_MKCONFIG_SECONDS: Final = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Grub:
+    """The GRUB of a host. Writes are whole, durable, and read back."""
+
+    host: Host
+
+    def state(self) -> Menu:
+        """Give the menu as it is on disk now."""
+        menu = read_menu(self.host)
+        if isinstance(menu, Unknown):
+            raise LoaderError(menu.why)
+        return menu
+
+    def make_default(self, entry: EntryId) -> None:
+        """Boot this entry from now on; what the host had saved is remembered beside it."""
+        self.point(default=entry)
+
+    def boot_once(self, entry: EntryId) -> None:
+        """Boot this entry the next time only."""
+        self.point(once=entry)
+
+    def forget_once(self) -> None:
+        """Take a one-shot back."""
+        values = self._environment()
+        if values.pop("next_entry", ""):
+            self._write(values)
+
+    def point(self, *, default: EntryId | None = None, once: EntryId | None = None) -> None:
+        """Set default and one-shot in one write: a power cut sees both or neither."""
+        menu = self.state()
+        values = self._environment()
+        if default is not None:
+            self._check_bootable(_listed(menu, default))
+            values = _with_default(values, default)
+        if once is not None:
+            self._check_bootable(_listed(menu, once))
+            values["next_entry"] = once
+        self._write(values)
+        self._check_reached(default, once)
+
+    def install(self, fingerprint: Fingerprint, boot_set: BootSet, firmware: str) -> EntryId:
+        """Make a kept boot set the known-good entry, the first of the menu."""
+        script = _known_good_script(self.host, fingerprint, boot_set, firmware)
+        path = self.host.path(KNOWN_GOOD_FILE)
+        before = path.read_bytes() if path.exists() else None
+        if before == script and self._installed(fingerprint):
+            return KNOWN_GOOD
+        try:
+            write_durably(path, script, mode=0o644)
+            self._regenerate(fingerprint)
+        except (LoaderError, OSError) as error:
+            _put_back(path, before)
+            raise LoaderError(f"the known-good entry is as it was: {error}") from error
+        return KNOWN_GOOD
+
+    def remove(self) -> None:
+        """Give the host its own menu and default back; what it had saved is saved again."""
+        values = self._environment()
+        restored = _without_ours(values)
+        if restored != values:
+            self._write(restored)
+        path = self.host.path(KNOWN_GOOD_FILE)
+        if path.exists():
+            path.unlink()
+            sync_folder(path.parent)
+        if self.state().known_good:
+            self._regenerate(Fingerprint(""))
+
+    def protection(self) -> Protection:
+        """Tell what this host can survive with this GRUB."""
+        where = mount_of(self.host, GRUB_FOLDER)
+        ground = Ground(
+            file_system=where if isinstance(where, Unknown) else where.file_system,
+            device=where if isinstance(where, Unknown) else device_kind(self.host, where.device),
+            running=self._running(),
+            candidate=self._candidate(),
+            watchdogs=watchdogs(self.host),
+            watchdog_seconds=watchdog_seconds(self.host),
+        )
+        return protection(ground, self._notes(ground.file_system))
+
+    def _running(self) -> str | Unknown:
+        try:
+            return self.host.read_text("/proc/cmdline").strip()
+        except HostError as error:
+            return Unknown(str(error))
+
+    def _candidate(self) -> str | Unknown:
+        menu = read_menu(self.host)
+        wanted = menu if isinstance(menu, Unknown) else wanted_entry(menu)
+        return wanted if isinstance(wanted, Unknown) else wanted.entry.arguments
+
+    def _notes(self, file_system: str | Unknown) -> tuple[str, ...]:
+        if file_system == "xfs":
+            return ("GRUB does not replay the log of xfs: a change may be seen some time later",)
+        if file_system not in {"ext3", "ext4"}:
+            return ()
+        note = settle(self.host.path(GRUB_FOLDER), rehearse=True)
+        return (note,) if note else ()
+
+    def _environment(self) -> dict[str, str]:
+        if self.host.path(GRUB_ENVIRONMENT).is_symlink():
+            raise LoaderError(f"{GRUB_ENVIRONMENT} is a link: not a layout that we know")
+        found = read_environment(self.host)
+        if isinstance(found, Unknown):
+            raise LoaderError(found.why)
+        return found
+
+    def _write(self, values: Mapping[str, str]) -> None:
+        path = self.host.path(GRUB_ENVIRONMENT)
+        try:
+            mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
+            write_durably(path, format_environment(values), mode=mode)
+            settle(path.parent)
+            back = parse_environment(path.read_bytes())
+        except OSError as error:
+            raise LoaderError(f"{GRUB_ENVIRONMENT}: {error.strerror}") from error
+        if back != dict(values):
+            raise LoaderError(f"{GRUB_ENVIRONMENT} does not hold what was written")
+
+    def _check_bootable(self, entry: MenuEntry) -> None:
+        if entry.doubt or not entry.kernel:
+            raise LoaderError(f"«{entry.entry}»: {entry.doubt or 'it starts no Linux kernel'}")
+        for file in (entry.kernel, *entry.initrds):
+            place = host_path(self.host, file)
+            if isinstance(place, Unknown):
+                raise LoaderError(f"«{entry.entry}» cannot boot: {place.why}")
+
+    def _check_reached(self, default: EntryId | None, once: EntryId | None) -> None:
+        menu = self.state()
+        asked = ((once, menu), (default, replace(menu, once="")))
+        for entry, view in asked:
+            if entry is None:
+                continue
+            reached = next_entry(view)
+            if isinstance(reached, Unknown):
+                raise LoaderError(reached.why)
+            if reached.entry.entry != entry:
+                raise LoaderError(
+                    f"GRUB would boot «{reached.entry.entry}», not «{entry}»: {reached.why}"
+                )
+
+    def _installed(self, fingerprint: Fingerprint) -> bool:
+        menu = read_menu(self.host)
+        try:
+            self._check_ours(menu, fingerprint)
+        except LoaderError:
+            return False
+        return True
+
+    def _regenerate(self, fingerprint: Fingerprint) -> None:
+        """Have grub.cfg made anew beside the old one, check it, and rename it into place.
+
+        grub-mkconfig writes its output in place (`cat >`): a power cut in it would leave half.
+        """
+        draft = self.host.path(_DRAFT)
+        try:
+            self.host.run(["grub-mkconfig", "-o", _DRAFT], timeout=_MKCONFIG_SECONDS)
+            self.host.run(["grub-script-check", _DRAFT])
+            text = draft.read_text("utf-8", "surrogateescape")
+            self._check_ours(parse_menu(text, self._environment()), fingerprint)
+            self._publish()
+        except (HostError, OSError) as error:
+            raise LoaderError(f"{GRUB_CFG} was not changed: {error}") from error
+        finally:
+            draft.unlink(missing_ok=True)
+            draft.with_name(f"{draft.name}.new").unlink(missing_ok=True)
+
+    def _publish(self) -> None:
+        draft, final = self.host.path(_DRAFT), self.host.path(GRUB_CFG)
+        if final.exists():
+            draft.chmod(final.stat().st_mode & 0o777)
+        with draft.open("rb") as file:
+            os.fsync(file.fileno())
+        draft.replace(final)
+        sync_folder(final.parent)
+        settle(final.parent)
+        if self.host.exists(BOOT_SETS):
+            settle(self.host.path(BOOT_SETS))
+
+    def _check_ours(self, menu: Menu | Unknown, fingerprint: Fingerprint) -> None:
+        """Make sure that a menu holds our entry for a boot set, or none if that is empty."""
+        if isinstance(menu, Unknown):
+            raise LoaderError(f"grub-mkconfig: {menu.why}")
+        if menu.known_good != fingerprint:
+            told = menu.known_good or "no known-good entry"
+            raise LoaderError(f"grub-mkconfig wrote {told}, not {fingerprint or 'none'}")
+        if not fingerprint:
+            return
+        ours = _listed(menu, KNOWN_GOOD)
+        self._check_bootable(ours)
+        if ours.place != (0,):
+            raise LoaderError(
+                "the known-good is not the first entry: what sorts before 09_trialboot?"
+            )
+        if menu.default_spec != SAVED:
+            raise LoaderError(
+                f"GRUB_DEFAULT is «{menu.default_spec}», not saved: a file in /etc/default/grub.d "
+                "that is read after trialboot.cfg sets it"
+            )
+
+
+def _listed(menu: Menu, entry: EntryId) -> MenuEntry:
+    found = [known for known in menu.entries if known.entry == entry]
+    if not found:
+        raise LoaderError(f"the boot menu has no entry «{entry}»")
+    return found[0]
+
+
+def _with_default(values: dict[str, str], default: EntryId) -> dict[str, str]:
+    """Set the default; keep what an administrator had saved before ours."""
+    saved = values.get("saved_entry", "")
+    kept = {ADMIN_SAVED: saved} if default == KNOWN_GOOD and saved != KNOWN_GOOD else {}
+    return {**values, **kept, "saved_entry": default}
+
+
+def _without_ours(values: dict[str, str]) -> dict[str, str]:
+    ours = {ADMIN_SAVED, "next_entry"} if ADMIN_SAVED in values else {ADMIN_SAVED}
+    restored = {name: value for name, value in values.items() if name not in ours}
+    if values.get("saved_entry") != KNOWN_GOOD:
+        return restored
+    restored.pop("saved_entry")
+    saved = values.get(ADMIN_SAVED)
+    return {**restored, "saved_entry": saved} if saved else restored
+
+
+def _put_back(path: Path, before: bytes | None) -> None:
+    if before is None:
+        path.unlink(missing_ok=True)
+        sync_folder(path.parent)
+    else:
+        write_durably(path, before, mode=0o644)
+
+
+def _known_good_script(
+    host: Host, fingerprint: Fingerprint, boot_set: BootSet, firmware: str
+) -> bytes:
+    """Write what 09_trialboot reads: shell words, each in quotes."""
+    folder = f"{BOOT_SETS}/{fingerprint}"
+    initrds = [f"{folder}/initrd.img"] if boot_set.initrd else []
+    words = [boot_set.command_line, f"{BOOT_WORD}={fingerprint}"]
+    if firmware and boot_set.initrd:
+        initrds.append(f"{folder}/firmware.cpio")
+        words.append(f"{FIRMWARE_WORD}={firmware}")
+    for file in (f"{folder}/vmlinuz", *initrds):
+        if not host.exists(file):
+            raise LoaderError(f"{file} is not there: the boot set is not kept")
+    command_line = as_script(" ".join(words))
+    if isinstance(command_line, Unknown):
+        raise LoaderError(command_line.why)
+    values = {
+        "RELEASE": boot_set.release,
+        "FINGERPRINT": fingerprint,
+        "KERNEL": f"{folder}/vmlinuz",
+        "INITRDS": " ".join(initrds),
+        "COMMAND_LINE": command_line,
+    }
+    lines = "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
+    told = (
+        "# Written by trialboot for /etc/grub.d/09_trialboot. COMMAND_LINE is quoted for GRUB.\n"
+    )
+    return (told + lines).encode("utf-8", "surrogateescape")

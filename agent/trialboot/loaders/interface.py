@@ -1,0 +1,40 @@
+"""What trialboot asks of a boot loader. Each verb may be said twice; each write is read back."""
+
+from typing import Protocol
+
+from trialboot.core.bootset import BootSet, Fingerprint
+from trialboot.core.facts import EntryId
+from trialboot.core.menu import Menu
+from trialboot.core.protection import Protection
+
+
+class Loader(Protocol):
+    """A boot loader that keeps a default and a one-shot. Every verb may raise `LoaderError`."""
+
+    def state(self) -> Menu:
+        """Give the menu, its default and its one-shot as they are on disk now."""
+        ...
+
+    def make_default(self, entry: EntryId) -> None:
+        """Boot this entry from now on."""
+        ...
+
+    def boot_once(self, entry: EntryId) -> None:
+        """Boot this entry the next time, and the default after that."""
+        ...
+
+    def forget_once(self) -> None:
+        """Take a one-shot back."""
+        ...
+
+    def install(self, fingerprint: Fingerprint, boot_set: BootSet, firmware: str) -> EntryId:
+        """Make a kept boot set the known-good entry; `firmware` is its kept tree, or empty."""
+        ...
+
+    def remove(self) -> None:
+        """Give the host its own menu and default back."""
+        ...
+
+    def protection(self) -> Protection:
+        """Tell what this host can survive with this loader."""
+        ...

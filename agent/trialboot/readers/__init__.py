@@ -1,0 +1,1 @@
+"""What is looked at: one subject a file, reading apart from parsing. Readers decide nothing."""

@@ -1,0 +1,304 @@
+"""For people and their tools: the state file as JSON, and the same as text.
+
+The JSON carries a format number; a reader of format 1 finds every key told in `trialboot(1)`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from trialboot import __version__
+from trialboot.core.bootset import BootSet, shown
+from trialboot.core.change import Area, Change
+from trialboot.core.facts import Unknown
+from trialboot.core.machine import Choice, Phase, Trial
+from trialboot.core.outlook import Outlook
+from trialboot.core.protection import Protection
+from trialboot.core.record import plain
+from trialboot.core.verdict import Verdict
+from trialboot.errors import HostError
+from trialboot.host import Host, write_durably
+from trialboot.writers.store import RUN, Delivered
+
+FORMAT: Final = 1
+STATE_FILE: Final = f"{RUN}/state.json"
+MOST_LINES: Final = 10
+
+_PHASES: Final[Mapping[Phase, str]] = {
+    Phase.STEADY: "no trial runs",
+    Phase.ARMED: "the next boot is a trial",
+    Phase.TRIAL: "this boot is on trial",
+    Phase.CONDEMNED: "the trial failed; the known-good has to prove itself",
+    Phase.RECOVERED: "rolled back and proven; the failed boot set is not tried again",
+    Phase.STRANDED: "no proven boot set is left: this node needs a human",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What the state file is made from."""
+
+    at: str
+    mode: str
+    trial: Trial
+    outlook: Outlook | None
+    wished_cordon: bool
+    delivered: Delivered | None
+    waiting: bool
+    """The cluster has not taken the wish yet."""
+    trouble: tuple[str, ...]
+    counters: Mapping[str, int]
+
+
+def state_of(view: View) -> dict[str, Any]:
+    """Put all that is known into plain JSON values."""
+    trial = view.trial
+    return {
+        "format": FORMAT,
+        "version": __version__,
+        "at": view.at,
+        "mode": view.mode,
+        "phase": str(trial.phase),
+        "meaning": _PHASES[trial.phase],
+        "boot": trial.boot,
+        "report_only": trial.report_only,
+        "trouble": list(view.trouble),
+        "pinned": trial.pinned,
+        "known_good": _boot_set(trial.known_good),
+        "running": _choice(trial.running),
+        "candidate": _choice(trial.candidate),
+        "condemned": [_plain(item) for item in trial.condemned],
+        "verdict": _verdict(trial.judged),
+        "next": _next(view.outlook),
+        "story": [_plain(moment) for moment in trial.story],
+        "cluster": {
+            "cordon_wished": view.wished_cordon,
+            "cordoned": view.delivered.cordoned if view.delivered else None,
+            "foreign_cordon": view.delivered.foreign if view.delivered else None,
+            "waiting": view.waiting,
+        },
+        "counters": dict(view.counters),
+    }
+
+
+def _plain(value: object) -> Any:
+    made = plain(value)
+    made.pop("is", None)
+    return made
+
+
+def _boot_set(boot_set: BootSet | None) -> dict[str, str] | None:
+    if boot_set is None:
+        return None
+    return {"release": boot_set.release, "fingerprint": boot_set.fingerprint}
+
+
+def _choice(choice: Choice | None) -> dict[str, str] | None:
+    if choice is None:
+        return None
+    return {**(_boot_set(choice.boot_set) or {}), "entry": choice.entry, "summary": choice.summary}
+
+
+def _verdict(verdict: Verdict | None) -> dict[str, Any] | None:
+    if verdict is None:
+        return None
+    return {
+        "outcome": str(verdict.outcome),
+        "reasons": list(verdict.reasons),
+        "notes": list(verdict.notes),
+        "checks": {check.name: str(check.answer) for check in verdict.checks},
+    }
+
+
+def _next(outlook: Outlook | None) -> dict[str, Any] | None:
+    if outlook is None:
+        return None
+    return {
+        "at": outlook.taken_at,
+        "sentence": outlook.sentence,
+        "loads": _or_why(outlook.next_entry),
+        "once": outlook.once_pending,
+        "wanted": _choice(outlook.wanted) if isinstance(outlook.wanted, Choice) else None,
+        "unknown": [
+            part.why
+            for part in (outlook.running, outlook.wanted, outlook.changes, outlook.next_entry)
+            if isinstance(part, Unknown)
+        ],
+        "changes": (
+            [] if isinstance(outlook.changes, Unknown) else [_plain(c) for c in outlook.changes]
+        ),
+        "protection": _protection(outlook.protection),
+    }
+
+
+def _protection(protection: Protection | Unknown) -> dict[str, Any]:
+    if isinstance(protection, Unknown):
+        return {"level": "unknown", "reasons": [protection.why], "notes": []}
+    return {
+        "level": str(protection.level),
+        "reasons": list(protection.reasons),
+        "notes": list(protection.notes),
+    }
+
+
+def _or_why(value: str | Unknown) -> str | None:
+    return None if isinstance(value, Unknown) else value
+
+
+def write_state(host: Host, state: Mapping[str, Any]) -> None:
+    """Replace the state file; everybody may read it, there is no secret in it."""
+    target = host.path(STATE_FILE)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(state, ensure_ascii=False, indent=1)
+    write_durably(target, f"{text}\n".encode(), mode=0o644)
+
+
+def read_state(host: Host) -> dict[str, Any]:
+    """Read the state file. Raises `HostError` that says what to do."""
+    try:
+        state = json.loads(host.read_text(STATE_FILE))
+    except HostError as error:
+        raise HostError(
+            f"{error}; has trialbootd run since the last boot? (systemctl status trialbootd)"
+        ) from error
+    except ValueError as error:
+        raise HostError(f"{STATE_FILE} is not JSON: restart trialbootd to renew it") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise HostError(f"{STATE_FILE} is of another version: restart trialbootd to renew it")
+    return state
+
+
+# --- text -------------------------------------------------------------------------------------
+
+
+def status_lines(state: Mapping[str, Any]) -> list[str]:
+    """Say where this host stands, the phase first."""
+    lines = [f"{state['phase']}: {state['meaning']}", f"mode: {state['mode']}"]
+    if state["report_only"]:
+        lines.append(f"only reports are made: {state['report_only']}")
+    lines.append(f"running: {_release(state['running'])}")
+    lines.append(_known_good_line(state))
+    if state["candidate"]:
+        lines.append(f"candidate: {_release(state['candidate'])}")
+    lines += [f"condemned: {c['release']}: {c['why']}" for c in state["condemned"]]
+    lines += _verdict_lines(state["verdict"])
+    lines += _next_lines(state["next"])
+    lines += _cluster_lines(state["cluster"])
+    lines += [f"trouble: {text}" for text in state["trouble"]]
+    return lines
+
+
+def _release(choice: Mapping[str, Any] | None) -> str:
+    if not choice:
+        return "not known"
+    return f"{choice['release']} ({shown(choice['fingerprint'])})"
+
+
+def _known_good_line(state: Mapping[str, Any]) -> str:
+    if not state["known_good"]:
+        return "known-good: none yet; a boot set earns it by a sound verdict"
+    kept = "kept, and the loader's default" if state["pinned"] else "not pinned"
+    return f"known-good: {_release(state['known_good'])}, {kept}"
+
+
+def _verdict_lines(verdict: Mapping[str, Any] | None) -> list[str]:
+    if not verdict:
+        return ["verdict: none on this boot yet"]
+    return [f"verdict: {verdict['outcome']}", *(f"  - {r}" for r in verdict["reasons"])]
+
+
+def _next_lines(outlook: Mapping[str, Any] | None) -> list[str]:
+    if not outlook:
+        return ["next boot: not looked at yet"]
+    protection = outlook["protection"]
+    return [
+        f"next boot: {outlook['sentence']}",
+        f"protection: {protection['level']}",
+        *(f"  - {reason}" for reason in protection["reasons"]),
+    ]
+
+
+def _cluster_lines(cluster: Mapping[str, Any]) -> list[str]:
+    if cluster["waiting"]:
+        wish = "cordon" if cluster["cordon_wished"] else "uncordon"
+        return [f"cluster: wants to {wish}; the API server has not taken it yet"]
+    if cluster["cordoned"] is None:
+        return []
+    if cluster["foreign_cordon"]:
+        return ["cluster: cordoned by somebody else; left alone"]
+    return [f"cluster: {'cordoned by trialboot' if cluster['cordoned'] else 'not cordoned by us'}"]
+
+
+def next_lines(state: Mapping[str, Any]) -> list[str]:
+    """Say what the next boot will change: the sentence first, then by danger."""
+    outlook = state["next"]
+    if not outlook:
+        return ["What the next boot changes is not known yet: no snapshot was taken in this boot."]
+    lines = [outlook["sentence"], *_arming_lines(state)]
+    for area in Area:
+        rows = [row for row in outlook["changes"] if row["area"] == area]
+        lines += _area_lines(area, rows)
+    lines += [f"not known: {why}" for why in outlook["unknown"]]
+    return lines
+
+
+def _arming_lines(state: Mapping[str, Any]) -> list[str]:
+    phase = state["phase"]
+    if phase == Phase.ARMED:
+        good = _release(state["known_good"])
+        return [f"It is a trial: the default stays on the known-good {good}; it is booted once."]
+    if phase == Phase.RECOVERED and state["condemned"]:
+        bad, good = state["condemned"][-1]["release"], _release(state["known_good"])
+        return [f"{bad} was condemned and is not booted again; the known-good {good} is."]
+    if state["mode"] == "observe":
+        return ["Observe mode: nothing is pinned and no boot is a trial (trialboot arm)."]
+    return []
+
+
+def _area_lines(area: Area, rows: Sequence[Mapping[str, str]]) -> list[str]:
+    if not rows:
+        return []
+    shown_rows = [f"  {r['subject']}: {r['before']} → {r['after']}" for r in rows[:MOST_LINES]]
+    more = len(rows) - MOST_LINES
+    if more > 0:
+        shown_rows.append(f"  … and {more} more (trialboot next --json)")
+    return [f"{area.value.replace('_', ' ')}:", *shown_rows]
+
+
+def why_lines(state: Mapping[str, Any]) -> list[str]:
+    """Tell the last trial in ten lines: what happened, what was undone, what is to do."""
+    story = state["story"]
+    if not story:
+        return ["No trial has run on this host yet."]
+    told = [f"{moment['at']}  {moment['text']}" for moment in story]
+    failed = [f"  reason: {r}" for r in _reasons_of(state)]
+    head = [f"{state['phase']}: {state['meaning']}"]
+    room = MOST_LINES - len(head) - 1
+    body = [*told[-room:]]
+    spare = max(0, room - len(body))
+    return [*head, *body, *failed[:spare], _advice(state)]
+
+
+def _reasons_of(state: Mapping[str, Any]) -> list[str]:
+    condemned = state["condemned"]
+    return list(condemned[-1].get("reasons", ())) if condemned else []
+
+
+def _advice(state: Mapping[str, Any]) -> str:
+    match Phase(state["phase"]):
+        case Phase.RECOVERED:
+            return "to do: mend or remove the condemned update; «trialboot retry» tries it again"
+        case Phase.STRANDED:
+            return "to do: look at this node by hand; then «trialboot retry»"
+        case Phase.ARMED:
+            return "to do: reboot when it suits you; the trial goes back by itself"
+        case Phase.TRIAL | Phase.CONDEMNED:
+            return "to do: nothing yet; the verdict is being found"
+        case Phase.STEADY:
+            return "to do: nothing"
+
+
+def changes_lines(rows: Sequence[Change]) -> list[str]:
+    """Write changes one a line, for the foreground command."""
+    return [f"  {row.area}: {row.subject}: {row.before} → {row.after}" for row in rows]

@@ -1,0 +1,28 @@
+"""How every worker begins and ends: one piece of work, its trouble in a file, its exit code."""
+
+import sys
+from collections.abc import Callable
+
+from trialboot.errors import StoreError, TrialbootError
+from trialboot.host import Host
+from trialboot.writers import store
+
+
+def run(worker: str, work: Callable[[Host], None]) -> int:
+    """Do one worker's work on this host; leave why it failed where the daemon reads it."""
+    host = Host()
+    try:
+        work(host)
+    except TrialbootError as error:
+        sys.stderr.write(f"{error}\n")
+        _leave(host, worker, str(error))
+        return error.exit_code
+    host.path(store.trouble_of(worker)).unlink(missing_ok=True)
+    return 0
+
+
+def _leave(host: Host, worker: str, why: str) -> None:
+    try:
+        store.save(host, store.trouble_of(worker), why, mode=0o644)
+    except StoreError as error:
+        sys.stderr.write(f"{error}\n")

@@ -1,0 +1,28 @@
+"""trialboot-verify.service: judges this boot, and learns from a sound one."""
+
+import sys
+
+from trialboot import verification
+from trialboot.config import read_config
+from trialboot.core.facts import Unknown
+from trialboot.host import Host
+from trialboot.workers import oneshot
+from trialboot.writers import store
+
+
+def work(host: Host) -> None:
+    """Leave the verdict for the daemon."""
+    judgement, network = verification.verify(host, read_config(host), _say)
+    learned = verification.learn_from(host, judgement, network)
+    if isinstance(learned, Unknown):
+        _say(f"nothing was learned from this boot: {learned.why}")
+    store.save(host, store.JUDGEMENT, judgement, mode=0o644)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(oneshot.run("verify", work))

@@ -1,0 +1,1 @@
+"""What is changed on this host. Writers act and have no opinion."""
