@@ -1,0 +1,1 @@
+../vm/guest/rootfs/usr/local/lib/testcni/bpf.py

@@ -1,0 +1,141 @@
+"""Runs in a mount namespace of its own: a trial's loader side with Debian's real GRUB tools.
+
+Argument: a folder for fixed places. Prints one JSON object with what was seen.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from trialboot.content import file_sha256, read_tree
+from trialboot.core.bootset import BootSet, tree_identity
+from trialboot.core.facts import EntryId
+from trialboot.core.menu import KNOWN_GOOD, Menu, Resolved, next_entry, wanted_entry
+from trialboot.host import Host
+from trialboot.loaders.grub import Grub
+from trialboot.writers import vault
+
+PACKAGING = Path(__file__).parents[2] / "packaging"
+RELEASES = ("6.1.0-56-amd64", "6.12.117-amd64")
+PROBE = r"""#!/bin/sh
+# Answers as grub-probe does for /dev/sda2 with ext4.
+for word; do
+    case "$word" in
+    --target=*) target="${word#--target=}" ;;
+    -t) next=1 ;;
+    *) [ -z "$next" ] || target="$word"; next= ;;
+    esac
+done
+case "$target" in
+device) echo /dev/sda2 ;;
+fs_uuid) echo 5f0c6b3e-1111-2222-3333-444455556666 ;;
+fs) echo ext2 ;;
+partmap) echo gpt ;;
+compatibility_hint) echo hd0,gpt2 ;;
+hints_string) echo --hint-bios=hd0,gpt2 ;;
+esac
+"""
+DEFAULTS = """GRUB_DEFAULT="1>2"
+GRUB_DISTRIBUTOR=Debian
+GRUB_CMDLINE_LINUX_DEFAULT="quiet panic=10"
+GRUB_CMDLINE_LINUX="dyndbg=\\"file x.c +p\\""
+GRUB_TERMINAL=console
+"""
+
+
+def sh(*argv: str) -> str:
+    done = subprocess.run(argv, check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+def furnish(work: Path) -> None:
+    """Give this namespace a /boot, /etc/default, /etc/grub.d and grub-probe of its own."""
+    for place in ("/boot", "/usr/lib/trialboot"):
+        Path(place).mkdir(exist_ok=True)
+        sh("mount", "-t", "tmpfs", "none", place)
+    Path("/boot/grub").mkdir()
+    for release in RELEASES:
+        Path(f"/boot/vmlinuz-{release}").write_text(f"kernel {release}", encoding="utf-8")
+        Path(f"/boot/initrd.img-{release}").write_text(f"initrd {release}", encoding="utf-8")
+    sh("cp", "-r", str(PACKAGING / "initramfs"), "/usr/lib/trialboot/initramfs")
+    (work / "default/grub.d").mkdir(parents=True)
+    (work / "default/grub").write_text(DEFAULTS, encoding="utf-8")
+    sh("cp", str(PACKAGING / "grub/trialboot.cfg"), str(work / "default/grub.d"))
+    sh("cp", "-r", "/etc/grub.d", str(work / "grub.d"))
+    sh("cp", str(PACKAGING / "grub/09_trialboot"), str(work / "grub.d"))
+    (work / "probe").write_text(PROBE, encoding="utf-8")
+    (work / "probe").chmod(0o755)
+    sh("mount", "--bind", str(work / "default"), "/etc/default")
+    sh("mount", "--bind", str(work / "grub.d"), "/etc/grub.d")
+    sh("mount", "--bind", str(work / "probe"), "/usr/sbin/grub-probe")
+
+
+def told(menu: Menu) -> list[str]:
+    answers = (next_entry(menu), wanted_entry(menu))
+    return [a.entry.entry if isinstance(a, Resolved) else a.why for a in answers]
+
+
+def arm(grub: Grub, work: Path) -> dict[str, object]:
+    """Keep the old kernel's boot set, make it the default, and boot the candidate once."""
+    firmware = work / "firmware"
+    firmware.mkdir()
+    (firmware / "fw.bin").write_text("old", encoding="utf-8")
+    kernel, initrd = (f"/boot/{name}-{RELEASES[0]}" for name in ("vmlinuz", "initrd.img"))
+    boot_set = BootSet(
+        release=RELEASES[0],
+        kernel=file_sha256(Path(kernel)),
+        initrd=file_sha256(Path(initrd)),
+        modules="m",
+        firmware=tree_identity(read_tree(firmware)),
+        command_line='root=UUID=x ro "dyndbg=file x.c +p" quiet a;b panic=10',
+    )
+    sources = vault.Sources(kernel=kernel, initrd=initrd, firmware=str(firmware))
+    vault.keep(grub.host, boot_set, sources)
+    grub.install(boot_set.fingerprint, boot_set, vault.firmware_of(boot_set.fingerprint))
+    candidate = EntryId(told(grub.state())[1])
+    grub.point(default=KNOWN_GOOD, once=candidate)
+    return {"candidate": candidate, "fingerprint": boot_set.fingerprint}
+
+
+def made(place: str) -> str:
+    sh("grub-mkconfig", "-o", place)
+    return Path(place).read_text(encoding="utf-8")
+
+
+def without_kernel(fingerprint: object) -> str:
+    """Have the menu made while the kept kernel is away."""
+    kernel = Path(f"/boot/trialboot/{fingerprint}/vmlinuz")
+    kernel.rename("/boot/away")
+    menu = made("/boot/grub/other.cfg")
+    Path("/boot/away").rename(kernel)
+    return menu
+
+
+def environment() -> list[str]:
+    return sh("grub-editenv", "/boot/grub/grubenv", "list").splitlines()
+
+
+def flow(work: Path) -> dict[str, object]:
+    grub, cfg = Grub(Host()), Path("/boot/grub/grub.cfg")
+    own = made(str(cfg))
+    seen: dict[str, object] = {"own": own, "before": told(grub.state())}
+    seen |= arm(grub, work)
+    seen |= {"armed": told(grub.state()), "listed": environment()}
+    sh("grub-editenv", "/boot/grub/grubenv", "unset", "next_entry")
+    sh("grub-editenv", "/boot/grub/grubenv", "set", "theirs=a b=c")
+    seen["once_gone"] = told(grub.state())
+    seen["arguments"] = next(e.arguments for e in grub.state().entries if e.entry == KNOWN_GOOD)
+    ours = cfg.read_text(encoding="utf-8")
+    seen["idempotent"] = made(str(cfg)) == ours
+    seen["kernel_gone"] = without_kernel(seen["fingerprint"]) == own
+    grub.remove()
+    seen["removed"] = cfg.read_text(encoding="utf-8") == own
+    seen["left"] = environment()
+    seen["folder"] = sorted(path.name for path in Path("/boot/grub").iterdir())
+    return seen
+
+
+if __name__ == "__main__":
+    furnish(Path(sys.argv[1]))
+    print(json.dumps(flow(Path(sys.argv[1]))))

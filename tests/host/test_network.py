@@ -1,0 +1,188 @@
+"""Links, addresses, routes and rules made with ip(8) are read back."""
+
+import pytest
+
+from tests.host.conftest import Inside, sh
+from trialboot.core.facts import Address, Network, Route, Rule, Unknown
+from trialboot.host import Host
+from trialboot.readers.network import (
+    read_addresses,
+    read_links,
+    read_network,
+    read_routes,
+    read_rules,
+)
+
+pytestmark = pytest.mark.host
+
+_NOT_ASKED = Unknown("not asked")
+_HOST = Host()
+
+
+def _read(commands: str) -> Network:
+    sh(commands)
+    return read_network(_HOST, _NOT_ASKED)
+
+
+_PAIR = """
+ip link add eth0 address 02:00:00:00:00:01 mtu 1400 type veth peer name eth1
+ip addr add 10.1.0.1/24 dev eth0
+ip link set eth0 up
+ip link set eth1 up
+"""
+
+
+def test_links_are_read_back(inside: Inside) -> None:
+    network = inside(
+        lambda: _read(_PAIR + "ip link add br0 type bridge\nip link set eth1 master br0")
+    )
+
+    links = {link.name: link for link in network.links}
+    assert sorted(links) == ["br0", "eth0", "eth1", "lo"]
+    assert links["eth0"].mac == "02:00:00:00:00:01"
+    assert links["eth0"].mtu == 1400
+    assert (links["eth0"].kind, links["br0"].kind, links["lo"].kind) == ("veth", "bridge", "")
+    assert (links["eth0"].up, links["br0"].up) == (True, False)
+    assert (links["eth0"].carrier, links["br0"].carrier, links["lo"].carrier) == (
+        True,
+        False,
+        True,
+    )
+    assert (links["eth1"].master, links["eth0"].master) == ("br0", "")
+
+
+def test_addresses_are_read_back(inside: Inside) -> None:
+    network = inside(
+        lambda: _read(
+            _PAIR
+            + """
+            ip addr add 10.2.0.1 peer 10.2.0.2/32 dev eth0
+            ip addr add fd00::1/64 dev eth0 nodad
+            """
+        )
+    )
+
+    assert {address for address in network.addresses if address.scope == 0} == {
+        Address(link="eth0", address="10.1.0.1/24", scope=0),
+        Address(link="eth0", address="10.2.0.1/32", scope=0),
+        Address(link="eth0", address="fd00::1/64", scope=0),
+    }
+    assert {address.link for address in network.addresses if address.scope == 253} == {
+        "eth0",
+        "eth1",
+    }
+
+
+def _route(destination: str, **fields: object) -> Route:
+    usual = {"family": 2, "table": 254, "link": "eth0", "gateway": "", "protocol": 3}
+    values: dict[str, object] = {**usual, "kind": "unicast", **fields}
+    return Route(destination=destination, **values)  # type: ignore[arg-type]
+
+
+def test_routes_are_read_back(inside: Inside) -> None:
+    network = inside(
+        lambda: _read(
+            _PAIR
+            + """
+            ip route add default via 10.1.0.2
+            ip route add 10.9.0.0/16 nexthop via 10.1.0.2 nexthop via 10.1.0.3
+            ip route add 10.7.0.0/16 dev eth0 table 500 proto 80
+            ip route add blackhole 10.8.0.0/26 proto 80
+            ip route add local 10.6.0.0/16 dev lo
+            ip route add 10.5.0.0/16 via inet6 fe80::2 dev eth0
+            """
+        )
+    )
+
+    assert [route for route in network.routes if route.family == 2] == [
+        _route("10.1.0.0/24", protocol=2),
+        _route("10.5.0.0/16", gateway="fe80::2"),
+        _route("10.6.0.0/16", link="lo", table=255, kind="local"),
+        _route("10.7.0.0/16", table=500, protocol=80),
+        _route("10.8.0.0/26", link="", protocol=80, kind="blackhole"),
+        _route("10.9.0.0/16", gateway="10.1.0.2"),
+        _route("10.9.0.0/16", gateway="10.1.0.3"),
+        _route("default", gateway="10.1.0.2"),
+    ]
+
+
+def test_ipv6_routes_are_read_back(inside: Inside) -> None:
+    network = inside(
+        lambda: _read(
+            _PAIR
+            + """
+            ip addr add fd00::1/64 dev eth0 nodad
+            ip route add default via fd00::2
+            ip route add fd01::/64 nexthop via fd00::2 nexthop via fd00::3
+            """
+        )
+    )
+
+    routes = [route for route in network.routes if route.family == 10]
+    assert [route for route in routes if not route.destination.startswith("fe80")] == [
+        _route("default", family=10, gateway="fd00::2"),
+        _route("fd00::/64", family=10, protocol=2),
+        _route("fd01::/64", family=10, gateway="fd00::2"),
+        _route("fd01::/64", family=10, gateway="fd00::3"),
+    ]
+
+
+def test_rules_are_read_back(inside: Inside) -> None:
+    network = inside(
+        lambda: _read(
+            _PAIR
+            + """
+            ip rule add from 10.1.0.0/24 to 10.2.0.0/16 fwmark 0x200/0xf00 iif eth0 \\
+                table 500 pref 9
+            ip rule add pref 200 goto 32766
+            ip -6 rule add from fd00::/8 table 7 pref 77
+            """
+        )
+    )
+
+    rules = {(rule.family, rule.priority): rule for rule in network.rules}
+    assert sorted(rules) == [
+        (2, 0), (2, 9), (2, 200), (2, 32766), (2, 32767), (10, 0), (10, 77), (10, 32766),
+    ]  # fmt: skip
+    assert rules[2, 0].table == 255
+    assert rules[2, 9] == Rule(
+        family=2,
+        priority=9,
+        source="10.1.0.0/24",
+        destination="10.2.0.0/16",
+        mark="0x200/0xf00",
+        input_link="eth0",
+        table=500,
+        action="lookup",
+    )
+    assert rules[2, 200].action == "goto 32766"
+    assert rules[10, 77].source == "fd00::/8"
+
+
+def test_each_part_alone_says_the_same_as_all_together(inside: Inside) -> None:
+    def read() -> tuple[Network, Network]:
+        together = _read(_PAIR)
+        alone = Network(
+            links=read_links(_HOST),
+            addresses=read_addresses(_HOST),
+            routes=read_routes(_HOST),
+            rules=read_rules(_HOST),
+            attachments=_NOT_ASKED,
+        )
+        return together, alone
+
+    together, alone = inside(read)
+    assert together == alone
+
+
+def test_ten_thousand_routes_are_all_read(inside: Inside) -> None:
+    def read() -> int:
+        lines = "".join(
+            f"route add 10.{2 + n // 256}.{n % 256}.0/24 dev eth0\n" for n in range(10_000)
+        )
+        sh(_PAIR + f"ip -batch - <<'END'\n{lines}END\n")
+        routes = read_routes(_HOST)
+        assert isinstance(routes, tuple), routes
+        return len([route for route in routes if route.protocol == 3])
+
+    assert inside(read) == 10_000

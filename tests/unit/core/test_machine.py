@@ -1,0 +1,585 @@
+"""The table of the machine: each phase, each event, and what is done for it."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.unit.core.samples import boot_set
+from trialboot.core.actions import (
+    Action,
+    BootOnce,
+    ForgetOnce,
+    Keep,
+    PinKnownGood,
+    Reboot,
+    Tell,
+    Unpin,
+)
+from trialboot.core.facts import BootId, EntryId, Unknown
+from trialboot.core.language import assert_never
+from trialboot.core.machine import (
+    LEGAL,
+    MOST_MOMENTS,
+    Booted,
+    Choice,
+    Condemned,
+    Decision,
+    Event,
+    IllegalMoveError,
+    Judged,
+    Phase,
+    Policy,
+    Retried,
+    Seen,
+    Trial,
+    legal_moves,
+    step,
+)
+from trialboot.core.node import Wish
+from trialboot.core.verdict import Outcome, Verdict
+
+AT = "2026-01-01T00:00:00Z"
+HERE, LATER = BootId("boot-here-now"), BootId("boot-later-on")
+ARMED, OBSERVE = Policy(armed=True), Policy()
+EAGER = Policy(armed=True, unsure_rolls_back=True)
+BLIND = Unknown("no permission")
+
+
+def choice(name: str, entry: str = "", summary: str = "") -> Choice:
+    return Choice(entry=EntryId(entry or name), boot_set=boot_set(name), summary=summary)
+
+
+GOOD, NEW, OTHER = choice("good"), choice("new"), choice("other")
+SOUND, WORSE, UNSURE = (
+    Verdict(outcome=outcome, reasons=(f"because {outcome}",)) for outcome in Outcome
+)
+
+
+def condemned(what: Choice) -> Condemned:
+    return Condemned(
+        fingerprint=what.boot_set.fingerprint, release=what.boot_set.release, why="bad", at=AT
+    )
+
+
+FRESH = Trial(boot=HERE, running=GOOD)
+STEADY = Trial(boot=HERE, running=GOOD, known_good=GOOD.boot_set, pinned=True)
+WAITING = replace(STEADY, phase=Phase.ARMED, candidate=NEW)
+TRYING = replace(WAITING, phase=Phase.TRIAL, running=NEW)
+BACK = replace(WAITING, phase=Phase.CONDEMNED, condemned=(condemned(NEW),))
+LEAVING = replace(BACK, running=NEW)
+RECOVERED = replace(BACK, phase=Phase.RECOVERED)
+STRANDED = replace(BACK, phase=Phase.STRANDED)
+
+
+def booted(running: Choice | Unknown, boot: BootId = LATER, *, pending: bool = False) -> Booted:
+    return Booted(at=AT, boot=boot, running=running, once_pending=pending)
+
+
+def seen(wanted: Choice | Unknown) -> Seen:
+    return Seen(at=AT, wanted=wanted)
+
+
+def judged(verdict: Verdict, boot: BootId = HERE) -> Judged:
+    return Judged(at=AT, boot=boot, verdict=verdict)
+
+
+RETRY = Retried(at=AT)
+NOTHING: list[str] = []
+CORDON, UNCORDON = "Tell cordoned", "Tell free"
+
+
+def words(action: Action) -> str:
+    match action:
+        case Tell(wish=wish):
+            return CORDON if wish.cordoned else UNCORDON
+        case Keep(boot_set=kept) | PinKnownGood(boot_set=kept):
+            return f"{type(action).__name__} {kept.kernel}"
+        case BootOnce(entry=entry):
+            return f"BootOnce {entry}"
+        case Reboot(leaving=leaving):
+            return f"Reboot {leaving}"
+        case ForgetOnce() | Unpin():
+            return type(action).__name__
+
+
+def outcome(trial: Trial, event: Event, policy: Policy = ARMED) -> tuple[Phase, list[str]]:
+    decision = step(trial, event, policy)
+    return decision.trial.phase, [words(action) for action in decision.todo]
+
+
+def wish_of(decision: Decision) -> Wish:
+    (wish,) = (action.wish for action in decision.todo if isinstance(action, Tell))
+    return wish
+
+
+def last_line(decision: Decision) -> str:
+    return decision.trial.story[-1].text
+
+
+PIN_AND_TRY = ["PinKnownGood good", "Keep new", "BootOnce new"]
+FAILED = ["ForgetOnce", CORDON]
+TABLE: dict[str, tuple[Trial, Event, Phase, list[str]]] = {
+    # booted
+    "steady, another boot": (STEADY, booted(GOOD), Phase.STEADY, NOTHING),
+    "recovered, another boot": (RECOVERED, booted(NEW), Phase.RECOVERED, NOTHING),
+    "stranded, another boot": (STRANDED, booted(GOOD), Phase.STRANDED, NOTHING),
+    "armed, the candidate runs": (WAITING, booted(NEW), Phase.TRIAL, [CORDON]),
+    "armed, changed once more": (WAITING, booted(OTHER), Phase.TRIAL, [CORDON]),
+    "armed, the known-good again": (WAITING, booted(GOOD), Phase.CONDEMNED, FAILED),
+    "armed, the one-shot still waits": (
+        WAITING,
+        booted(GOOD, pending=True),
+        Phase.ARMED,
+        NOTHING,
+    ),
+    "armed, told the same boot again": (WAITING, booted(GOOD, HERE), Phase.ARMED, NOTHING),
+    "armed, what runs is not known": (WAITING, booted(BLIND), Phase.ARMED, NOTHING),
+    "armed, known in the end": (
+        replace(WAITING, running=None, boot=LATER),
+        booted(NEW),
+        Phase.TRIAL,
+        [CORDON],
+    ),
+    "trial, the candidate again": (TRYING, booted(NEW), Phase.TRIAL, NOTHING),
+    "trial, it went down": (TRYING, booted(GOOD), Phase.CONDEMNED, FAILED),
+    "trial without a candidate": (
+        replace(TRYING, candidate=None),
+        booted(NEW),
+        Phase.CONDEMNED,
+        FAILED,
+    ),
+    "condemned, back": (LEAVING, booted(GOOD), Phase.CONDEMNED, NOTHING),
+    "condemned, it did not stick": (LEAVING, booted(NEW), Phase.STRANDED, FAILED),
+    # seen
+    "steady, nothing new": (STEADY, seen(GOOD), Phase.STEADY, NOTHING),
+    "steady, a change": (STEADY, seen(NEW), Phase.ARMED, PIN_AND_TRY),
+    "steady, the change is not known": (STEADY, seen(BLIND), Phase.STEADY, NOTHING),
+    "steady, nothing earned yet": (FRESH, seen(NEW), Phase.STEADY, NOTHING),
+    "steady, known but not pinned": (
+        replace(STEADY, pinned=False),
+        seen(NEW),
+        Phase.STEADY,
+        NOTHING,
+    ),
+    "armed, the same change": (WAITING, seen(NEW), Phase.ARMED, NOTHING),
+    "armed, the same change in other words": (
+        WAITING,
+        seen(choice("new", summary="told anew")),
+        Phase.ARMED,
+        NOTHING,
+    ),
+    "armed, the same set at another entry": (
+        WAITING,
+        seen(choice("new", entry="moved")),
+        Phase.ARMED,
+        ["PinKnownGood good", "Keep new", "BootOnce moved"],
+    ),
+    "armed, another change": (
+        WAITING,
+        seen(OTHER),
+        Phase.ARMED,
+        ["PinKnownGood good", "Keep other", "BootOnce other"],
+    ),
+    "armed, undone": (WAITING, seen(GOOD), Phase.STEADY, ["ForgetOnce"]),
+    "armed, back at a condemned one": (
+        replace(WAITING, condemned=(condemned(OTHER),)),
+        seen(OTHER),
+        Phase.STEADY,
+        ["ForgetOnce"],
+    ),
+    "recovered, the condemned one is still wanted": (
+        RECOVERED,
+        seen(NEW),
+        Phase.RECOVERED,
+        NOTHING,
+    ),
+    "recovered, the condemned one is gone": (RECOVERED, seen(GOOD), Phase.STEADY, NOTHING),
+    "recovered, a new change": (
+        RECOVERED,
+        seen(OTHER),
+        Phase.ARMED,
+        ["PinKnownGood good", "Keep other", "BootOnce other"],
+    ),
+    "trial, a change": (TRYING, seen(OTHER), Phase.TRIAL, NOTHING),
+    "condemned, a change": (BACK, seen(OTHER), Phase.CONDEMNED, NOTHING),
+    "stranded, a change": (STRANDED, seen(OTHER), Phase.STRANDED, NOTHING),
+    # judged
+    "the first sound boot": (
+        FRESH,
+        judged(SOUND),
+        Phase.STEADY,
+        ["Keep good", "PinKnownGood good", UNCORDON],
+    ),
+    "steady and sound": (STEADY, judged(SOUND), Phase.STEADY, [UNCORDON]),
+    "steady and worse": (STEADY, judged(WORSE), Phase.STEADY, [CORDON]),
+    "steady and unsure": (STEADY, judged(UNSURE), Phase.STEADY, NOTHING),
+    "sound, and nobody knows what": (
+        replace(FRESH, running=None),
+        judged(SOUND),
+        Phase.STEADY,
+        [UNCORDON],
+    ),
+    "booted by hand beside the known-good": (
+        replace(STEADY, running=OTHER),
+        judged(SOUND),
+        Phase.STEADY,
+        [UNCORDON],
+    ),
+    "armed and sound": (WAITING, judged(SOUND), Phase.ARMED, [UNCORDON]),
+    "armed and worse": (WAITING, judged(WORSE), Phase.ARMED, [CORDON]),
+    "recovered and sound": (RECOVERED, judged(SOUND), Phase.RECOVERED, [UNCORDON]),
+    "recovered and worse": (RECOVERED, judged(WORSE), Phase.RECOVERED, [CORDON]),
+    "trial, sound": (
+        TRYING,
+        judged(SOUND),
+        Phase.STEADY,
+        ["Keep new", "PinKnownGood new", UNCORDON],
+    ),
+    "trial, worse": (
+        TRYING,
+        judged(WORSE),
+        Phase.CONDEMNED,
+        [*FAILED, f"Reboot {HERE}"],
+    ),
+    "trial, unsure": (TRYING, judged(UNSURE), Phase.TRIAL, [CORDON]),
+    "trial, the verdict on another boot": (
+        TRYING,
+        judged(WORSE, LATER),
+        Phase.TRIAL,
+        NOTHING,
+    ),
+    "trial of nobody knows what, sound": (
+        replace(TRYING, running=None),
+        judged(SOUND),
+        Phase.TRIAL,
+        NOTHING,
+    ),
+    "trial of nobody knows what, worse": (
+        replace(TRYING, running=None),
+        judged(WORSE),
+        Phase.TRIAL,
+        NOTHING,
+    ),
+    "condemned, the known-good is sound": (BACK, judged(SOUND), Phase.RECOVERED, [UNCORDON]),
+    "condemned, the known-good fails": (BACK, judged(WORSE), Phase.STRANDED, FAILED),
+    "condemned, the known-good is unsure": (BACK, judged(UNSURE), Phase.CONDEMNED, NOTHING),
+    "condemned, it still runs": (LEAVING, judged(WORSE), Phase.CONDEMNED, NOTHING),
+    "condemned, nobody knows what runs": (
+        replace(BACK, running=None),
+        judged(SOUND),
+        Phase.CONDEMNED,
+        NOTHING,
+    ),
+    "stranded, the known-good is sound": (STRANDED, judged(SOUND), Phase.RECOVERED, [UNCORDON]),
+    "stranded, the known-good fails": (STRANDED, judged(WORSE), Phase.STRANDED, NOTHING),
+    "stranded, the known-good is unsure": (STRANDED, judged(UNSURE), Phase.STRANDED, NOTHING),
+    # the operator
+    "retry, steady": (STEADY, RETRY, Phase.STEADY, NOTHING),
+    "retry, armed": (WAITING, RETRY, Phase.ARMED, NOTHING),
+    "retry, on trial": (TRYING, RETRY, Phase.TRIAL, NOTHING),
+    "retry, condemned": (BACK, RETRY, Phase.CONDEMNED, NOTHING),
+    "retry, recovered": (RECOVERED, RETRY, Phase.STEADY, NOTHING),
+    "retry, stranded": (STRANDED, RETRY, Phase.STEADY, NOTHING),
+}
+
+
+@pytest.mark.parametrize(("trial", "event", "phase", "todo"), TABLE.values(), ids=TABLE)
+def test_the_table_of_phases_and_events(
+    trial: Trial, event: Event, phase: Phase, todo: list[str]
+) -> None:
+    assert outcome(trial, event) == (phase, todo)
+
+
+OBSERVED: dict[str, tuple[Trial, Event, Phase, list[str]]] = {
+    "the candidate runs": (WAITING, booted(NEW), Phase.ARMED, NOTHING),
+    "a change": (replace(STEADY, pinned=False), seen(NEW), Phase.STEADY, NOTHING),
+    "pinned, at rest": (STEADY, seen(NEW), Phase.STEADY, ["ForgetOnce", "Unpin"]),
+    "pinned, armed": (WAITING, seen(NEW), Phase.STEADY, ["ForgetOnce", "Unpin"]),
+    "pinned, recovered": (RECOVERED, seen(BLIND), Phase.RECOVERED, ["ForgetOnce", "Unpin"]),
+    "pinned, stranded": (STRANDED, seen(NEW), Phase.STRANDED, ["ForgetOnce", "Unpin"]),
+    "sound": (FRESH, judged(SOUND), Phase.STEADY, NOTHING),
+    "worse": (STEADY, judged(WORSE), Phase.STEADY, NOTHING),
+}
+
+
+@pytest.mark.parametrize(("trial", "event", "phase", "todo"), OBSERVED.values(), ids=OBSERVED)
+def test_observe_mode_only_gives_back(
+    trial: Trial, event: Event, phase: Phase, todo: list[str]
+) -> None:
+    assert outcome(trial, event, OBSERVE) == (phase, todo)
+
+
+@pytest.mark.parametrize(("trial", "event", "phase", "todo"), OBSERVED.values(), ids=OBSERVED)
+def test_a_lost_record_is_observe_mode_whatever_the_policy_says(
+    trial: Trial, event: Event, phase: Phase, todo: list[str]
+) -> None:
+    lost = replace(trial, report_only="the record was damaged")
+    assert outcome(lost, event, EAGER) == (phase, todo)
+
+
+def test_retry_ends_report_only_and_forgives() -> None:
+    lost = replace(RECOVERED, report_only="the record was damaged")
+    after = step(lost, RETRY, ARMED).trial
+    assert (after.report_only, after.condemned, after.candidate) == ("", (), None)
+    assert step(WAITING, RETRY, ARMED).trial.candidate == NEW
+
+
+def test_a_verdict_is_remembered_even_in_observe_mode() -> None:
+    assert step(STEADY, judged(WORSE), OBSERVE).trial.judged == WORSE
+    assert step(STEADY, judged(WORSE, LATER), ARMED).trial.judged is None
+
+
+def test_a_new_boot_has_no_verdict_yet() -> None:
+    told = step(replace(STEADY, judged=SOUND), booted(GOOD), ARMED).trial
+    assert (told.judged, told.boot, told.running) == (None, LATER, GOOD)
+    blind = step(replace(STEADY, judged=SOUND), booted(BLIND), ARMED).trial
+    assert (blind.judged, blind.boot, blind.running) == (None, LATER, None)
+    assert blind.story[-1].text == "what this boot loaded is not known: no permission"
+
+
+def test_telling_a_boot_twice_changes_nothing() -> None:
+    once = step(WAITING, booted(NEW), ARMED).trial
+    assert step(once, booted(NEW), ARMED) == Decision(trial=once)
+
+
+def test_what_runs_is_what_is_on_trial() -> None:
+    assert step(WAITING, booted(OTHER), ARMED).trial.candidate == OTHER
+
+
+def test_a_blessed_candidate_is_the_known_good() -> None:
+    after = step(TRYING, judged(SOUND), ARMED).trial
+    assert (after.known_good, after.pinned, after.candidate) == (NEW.boot_set, True, None)
+    assert after.story[-1].text == "blessed: 6.1-new has proven itself and is the known-good"
+
+
+def test_the_first_sound_boot_is_earned_once() -> None:
+    after = step(FRESH, judged(SOUND), ARMED).trial
+    assert (after.known_good, after.pinned) == (GOOD.boot_set, True)
+    beside = step(replace(STEADY, running=OTHER), judged(SOUND), ARMED).trial
+    assert beside.known_good == GOOD.boot_set
+
+
+def test_a_recovered_node_that_was_unpinned_does_not_earn_what_runs() -> None:
+    free = replace(RECOVERED, pinned=False, running=NEW)
+    assert step(free, judged(SOUND), ARMED).trial.known_good == GOOD.boot_set
+
+
+def test_unsure_rolls_back_only_where_the_operator_says_so() -> None:
+    assert outcome(TRYING, judged(UNSURE), EAGER) == (
+        Phase.CONDEMNED,
+        [*FAILED, f"Reboot {HERE}"],
+    )
+
+
+def test_a_condemned_boot_set_is_remembered_once_with_all_reasons() -> None:
+    verdict = Verdict(outcome=Outcome.WORSE, reasons=("a is gone", "b is gone"))
+    after = step(TRYING, judged(verdict), ARMED).trial
+    (mark,) = after.condemned
+    assert mark.fingerprint == NEW.boot_set.fingerprint
+    assert mark.release == "6.1-new"
+    assert mark.why == "verdict worse: a is gone (and 1 more)"
+    assert mark.reasons == ("a is gone", "b is gone")
+    assert mark.at == AT
+
+
+def test_a_condemned_boot_set_is_not_condemned_twice() -> None:
+    again = replace(TRYING, condemned=(condemned(NEW),))
+    assert step(again, booted(GOOD), ARMED).trial.condemned == (condemned(NEW),)
+
+
+def test_an_earlier_condemned_one_stays_condemned() -> None:
+    second = replace(TRYING, condemned=(condemned(OTHER),))
+    marks = step(second, judged(WORSE), ARMED).trial.condemned
+    assert [mark.release for mark in marks] == ["6.1-other", "6.1-new"]
+
+
+@pytest.mark.parametrize(
+    ("trial", "why"),
+    [
+        (WAITING, "6.1-new never came up: the boot loader went back by itself"),
+        (TRYING, "6.1-new went down before it was proven"),
+        (replace(WAITING, candidate=None), "the candidate never came up: "),
+    ],
+)
+def test_a_candidate_that_is_gone_is_told_how(trial: Trial, why: str) -> None:
+    decision = step(trial, booted(GOOD), ARMED)
+    assert last_line(decision).startswith(f"condemned: {why}")
+    marks = decision.trial.condemned
+    assert [mark.reasons for mark in marks] == [()] * (1 if trial.candidate else 0)
+
+
+WISHES: dict[str, tuple[Decision, str, str, str]] = {
+    "trial": (step(WAITING, booted(NEW), ARMED), "TrialRunning", "Unknown", "Normal"),
+    "unsure": (step(TRYING, judged(UNSURE), ARMED), "TrialUnsure", "Unknown", "Warning"),
+    "blessed": (step(TRYING, judged(SOUND), ARMED), "BootProven", "True", "Normal"),
+    "condemned": (step(TRYING, judged(WORSE), ARMED), "TrialFailed", "False", "Warning"),
+    "recovered": (step(BACK, judged(SOUND), ARMED), "Recovered", "True", "Warning"),
+    "stranded": (step(BACK, judged(WORSE), ARMED), "Stranded", "False", "Warning"),
+    "worse at rest": (step(STEADY, judged(WORSE), ARMED), "NetworkWorse", "False", "Warning"),
+    "sound at rest": (step(STEADY, judged(SOUND), ARMED), "BootProven", "True", ""),
+}
+
+
+@pytest.mark.parametrize(
+    ("decision", "reason", "condition", "notice"), WISHES.values(), ids=WISHES
+)
+def test_the_node_object_says_what_happened(
+    decision: Decision, reason: str, condition: str, notice: str
+) -> None:
+    wish = wish_of(decision)
+    assert (wish.reason, wish.condition) == (reason, condition)
+    assert (wish.boot, wish.at) == (decision.trial.boot, AT)
+    notices = [(n.kind, n.reason, n.message, n.key) for n in wish.notices]
+    key = f"{decision.trial.boot[:8]}-{reason.lower()}"
+    assert notices == ([(notice, reason, wish.message, key)] if notice else [])
+
+
+MESSAGES: dict[str, tuple[Decision, str]] = {
+    "trial": (step(WAITING, booted(NEW), ARMED), "first boot of 6.1-new"),
+    "unsure": (
+        step(TRYING, judged(UNSURE), ARMED),
+        "not proven and not refuted: because unsure",
+    ),
+    "recovered": (step(BACK, judged(SOUND), ARMED), "back on 6.1-good: bad"),
+    "recovered, forgiven meanwhile": (
+        step(replace(BACK, condemned=()), judged(SOUND), ARMED),
+        "back on 6.1-good: the trial ended",
+    ),
+    "worse at rest": (
+        step(STEADY, judged(WORSE), ARMED),
+        "no change to blame, so no reboot: because worse",
+    ),
+    "sound, not known what": (
+        step(replace(FRESH, running=None), judged(SOUND), ARMED),
+        "this boot has proven its network",
+    ),
+    "did not stick": (
+        step(LEAVING, booted(NEW), ARMED),
+        "the rollback did not stick: 6.1-new runs, not the known-good; "
+        "no further reboot will be made",
+    ),
+}
+
+
+@pytest.mark.parametrize(("decision", "message"), MESSAGES.values(), ids=MESSAGES)
+def test_the_message_is_a_sentence_for_the_operator(decision: Decision, message: str) -> None:
+    assert wish_of(decision).message == message
+
+
+def test_the_story_starts_anew_with_each_trial_and_stays_short() -> None:
+    old = step(STEADY, RETRY, ARMED).trial
+    armed = step(old, seen(choice("new", summary="another kernel")), ARMED).trial
+    assert [moment.text.split(" (")[0] for moment in armed.story] == ["armed: another kernel"]
+    for _ in range(MOST_MOMENTS + 5):
+        armed = step(armed, RETRY, ARMED).trial
+    assert len(armed.story) == MOST_MOMENTS
+
+
+def test_a_second_candidate_goes_on_with_the_same_story() -> None:
+    armed = step(STEADY, seen(NEW), ARMED).trial
+    again = step(armed, seen(OTHER), ARMED).trial
+    assert len(again.story) == 2
+    assert again.story[0] == armed.story[0]
+
+
+def test_a_reboot_is_the_last_action_and_names_the_boot_it_leaves() -> None:
+    todo = step(TRYING, judged(WORSE), ARMED).todo
+    assert todo[-1] == Reboot("verdict worse: because worse", HERE)
+
+
+def test_an_illegal_move_is_a_bug_and_not_a_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trialboot.core.machine.LEGAL", {})
+    with pytest.raises(IllegalMoveError, match="^steady to armed$"):
+        step(STEADY, seen(NEW), ARMED)
+
+
+def test_the_table_has_a_way_out_of_each_phase_and_no_move_to_itself() -> None:
+    moves = legal_moves()
+    assert {before for before, _, _ in moves} == set(Phase)
+    assert {after for _, after, _ in moves} == set(Phase)
+    assert all(before is not after for before, after, _ in moves)
+    assert [(before, after) for before, after, _ in moves] == list(LEGAL)
+
+
+@pytest.mark.parametrize(
+    ("phase", "name"),
+    zip(
+        Phase,
+        ["steady", "armed", "trial", "condemned", "recovered", "stranded"],
+        strict=True,
+    ),
+)
+def test_phases_keep_the_names_that_are_on_disk(phase: Phase, name: str) -> None:
+    assert phase.value == name
+
+
+def test_a_forgotten_case_says_so() -> None:
+    with pytest.raises(AssertionError, match="no case for 'x'"):
+        assert_never("x")  # type: ignore[arg-type]
+
+
+CHOICES = st.sampled_from([GOOD, NEW, OTHER])
+TRIALS = st.builds(
+    Trial,
+    phase=st.sampled_from(Phase),
+    known_good=st.sampled_from([GOOD.boot_set, NEW.boot_set, None]),
+    pinned=st.booleans(),
+    candidate=CHOICES | st.none(),
+    boot=st.sampled_from([HERE, LATER]),
+    running=CHOICES | st.none(),
+    condemned=st.lists(CHOICES.map(condemned), max_size=2).map(tuple),
+    report_only=st.sampled_from(["", "damaged"]),
+)
+EVENTS = st.one_of(
+    st.builds(
+        booted, CHOICES | st.just(BLIND), st.sampled_from([HERE, LATER]), pending=st.booleans()
+    ),
+    st.builds(seen, CHOICES | st.just(BLIND)),
+    st.builds(judged, st.sampled_from([SOUND, WORSE, UNSURE]), st.sampled_from([HERE, LATER])),
+    st.just(RETRY),
+)
+POLICIES = st.builds(Policy, armed=st.booleans(), unsure_rolls_back=st.booleans())
+DEEP = settings(max_examples=500, suppress_health_check=[HealthCheck.too_slow])
+
+
+@DEEP
+@given(TRIALS, EVENTS, POLICIES)
+def test_any_trial_and_event_gives_a_legal_decision(
+    trial: Trial, event: Event, policy: Policy
+) -> None:
+    after = step(trial, event, policy)
+    moved = (trial.phase, after.trial.phase)
+    assert moved[0] is moved[1] or moved in LEGAL
+
+
+@DEEP
+@given(TRIALS, EVENTS, POLICIES)
+def test_a_reboot_only_ever_ends_a_trial(trial: Trial, event: Event, policy: Policy) -> None:
+    after = step(trial, event, policy)
+    if any(isinstance(action, Reboot) for action in after.todo):
+        assert policy.armed
+        assert not trial.report_only
+        assert (trial.phase, after.trial.phase) == (Phase.TRIAL, Phase.CONDEMNED)
+        assert trial.running is not None
+
+
+@DEEP
+@given(TRIALS, EVENTS, POLICIES)
+def test_observe_mode_pins_cordons_and_reboots_nothing(
+    trial: Trial, event: Event, policy: Policy
+) -> None:
+    after = step(trial, event, replace(policy, armed=False))
+    assert all(isinstance(action, ForgetOnce | Unpin) for action in after.todo)
+
+
+@DEEP
+@given(TRIALS, EVENTS, POLICIES)
+def test_the_last_verdict_and_the_story_decide_nothing(
+    trial: Trial, event: Event, policy: Policy
+) -> None:
+    bare = step(trial, event, policy)
+    told = step(step(trial, RETRY, policy).trial, event, policy)
+    again = step(replace(trial, judged=WORSE, story=told.trial.story), event, policy)
+    assert (again.todo, again.trial.phase) == (bare.todo, bare.trial.phase)

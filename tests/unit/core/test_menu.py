@@ -1,0 +1,332 @@
+"""The menu, GRUB's files and their words: parsed, resolved, written back."""
+
+import shlex
+import string
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from trialboot.core.facts import EntryId, Unknown
+from trialboot.core.grub import format_environment, parse_environment, parse_menu
+from trialboot.core.grubwords import as_script, commands_of, loaded
+from trialboot.core.menu import (
+    KNOWN_GOOD,
+    Menu,
+    MenuEntry,
+    Resolved,
+    entry_of,
+    next_entry,
+    wanted_entry,
+)
+from trialboot.core.newc import archive
+from trialboot.errors import LoaderError
+
+LOADERS = Path(__file__).parent.parent / "loaders"
+PLAIN = (LOADERS / "debian12-grub.cfg").read_text(encoding="utf-8")
+OURS = (LOADERS / "debian12-grub-known-good.cfg").read_text(encoding="utf-8")
+UUID = "5f0c6b3e-1111-2222-3333-444455556666"
+SIMPLE = f"gnulinux-simple-{UUID}"
+ADVANCED = f"gnulinux-advanced-{UUID}"
+OLD = f"{ADVANCED}>gnulinux-6.1.0-56-amd64-advanced-{UUID}"
+NEW = f"{ADVANCED}>gnulinux-6.12.117-amd64-advanced-{UUID}"
+SAVED_DEFAULT = PLAIN.replace('default="0"', 'default="${saved_entry}"')
+
+
+def menu_of(text: str, **environment: str) -> Menu:
+    menu = parse_menu(text, environment)
+    assert isinstance(menu, Menu), menu
+    return menu
+
+
+def resolved(answer: Resolved | Unknown) -> tuple[str, bool]:
+    assert isinstance(answer, Resolved), answer
+    return answer.entry.entry, answer.fell_back
+
+
+def with_default(spec: str) -> str:
+    return PLAIN.replace('default="0"', f"default='{spec}'")
+
+
+def test_a_real_menu_is_read_with_its_submenu() -> None:
+    menu = menu_of(PLAIN)
+    assert [entry.place for entry in menu.entries] == [(0,), (1, 0), (1, 1), (1, 2), (1, 3)]
+    assert menu.submenus[0].entry == ADVANCED
+    first = menu.entries[0]
+    assert (first.entry, first.title, first.kernel, first.initrds, first.arguments) == (
+        SIMPLE,
+        "Debian GNU/Linux",
+        "/vmlinuz-6.12.117-amd64",
+        ("/initrd.img-6.12.117-amd64",),
+        'root=/dev/sda2 ro "dyndbg=file x.c +p" quiet panic=10',
+    )
+    assert (menu.default_spec, menu.host_default, menu.known_good) == ("0", "", "")
+
+
+def test_our_menu_remembers_what_the_host_asked_for() -> None:
+    menu = menu_of(OURS, saved_entry=KNOWN_GOOD)
+    assert (menu.default_spec, menu.host_default, menu.known_good) == ("saved", "0", "aaaa")
+    assert resolved(next_entry(menu)) == (KNOWN_GOOD, False)
+    assert resolved(wanted_entry(menu)) == (SIMPLE, False)
+
+
+@pytest.mark.parametrize(
+    ("spec", "entry", "fell_back"),
+    [
+        ("0", SIMPLE, False),
+        ("1", NEW, False),
+        ("1>2", OLD, False),
+        (OLD, OLD, False),
+        (f"{ADVANCED}>Debian GNU/Linux, with Linux 6.1.0-56-amd64", OLD, False),
+        ("Advanced options for Debian GNU/Linux", NEW, False),
+        ("Debian GNU/Linux", SIMPLE, False),
+        (f"{ADVANCED}>nothing", NEW, True),
+        ("7", SIMPLE, True),
+        ("nothing", SIMPLE, True),
+        (f"{SIMPLE}>2", SIMPLE, False),
+    ],
+)
+def test_a_default_is_followed_as_grub_does(spec: str, entry: str, fell_back: bool) -> None:  # noqa: FBT001
+    assert resolved(next_entry(menu_of(with_default(spec)))) == (entry, bool(fell_back))
+
+
+def test_an_empty_default_is_the_first_entry() -> None:
+    assert resolved(next_entry(menu_of(SAVED_DEFAULT))) == (SIMPLE, True)
+
+
+def test_a_one_shot_goes_before_the_default() -> None:
+    answer = next_entry(menu_of(SAVED_DEFAULT, saved_entry=SIMPLE, next_entry=OLD))
+    assert resolved(answer) == (OLD, False)
+    assert isinstance(answer, Resolved)
+    assert answer.why.startswith("one-shot")
+
+
+def test_a_name_that_starts_with_a_digit_is_not_guessed() -> None:
+    assert isinstance(next_entry(menu_of(with_default("6.1-custom"))), Unknown)
+
+
+def test_an_empty_menu_boots_nothing_we_know() -> None:
+    assert isinstance(next_entry(menu_of("")), Unknown)
+    assert isinstance(next_entry(menu_of("submenu 'a' --id a {\n}\n")), Unknown)
+
+
+@pytest.mark.parametrize(
+    ("host", "admin", "saved", "entry"),
+    [
+        ("0", "", KNOWN_GOOD, SIMPLE),
+        ("1>2", "", KNOWN_GOOD, OLD),
+        ("saved", OLD, KNOWN_GOOD, OLD),
+        ("saved", OLD, NEW, NEW),
+        ("saved", "", KNOWN_GOOD, SIMPLE),
+        (OLD, SIMPLE, KNOWN_GOOD, OLD),
+        (KNOWN_GOOD, "", KNOWN_GOOD, SIMPLE),
+    ],
+)
+def test_what_the_host_wants_is_counted_without_us(
+    host: str, admin: str, saved: str, entry: str
+) -> None:
+    text = OURS.replace("host_default='0'", f"host_default='{host}'")
+    menu = menu_of(text, saved_entry=saved, trialboot_admin_saved=admin, next_entry=NEW)
+    assert resolved(wanted_entry(menu))[0] == entry
+
+
+def test_a_host_that_saves_its_default_itself_is_asked_itself() -> None:
+    assert resolved(wanted_entry(menu_of(SAVED_DEFAULT, saved_entry=OLD))) == (OLD, False)
+    assert resolved(wanted_entry(menu_of(with_default("1>2")))) == (OLD, False)
+
+
+def test_our_entry_may_stand_anywhere() -> None:
+    moved = "menuentry 'a' --id a {\n linux /a\n}\n" + OURS
+    menu = menu_of(moved, saved_entry=KNOWN_GOOD)
+    assert resolved(wanted_entry(menu))[0] == "a"
+
+
+ARGUMENTS = "root=/dev/sda2 ro dyndbg=x quiet"
+ONE = f"menuentry 'One' --id one {{\n linux /vmlinuz {ARGUMENTS}\n initrd /initrd\n}}\n"
+
+
+@pytest.mark.parametrize("image", ["/vmlinuz", "(hd0,gpt2)/vmlinuz"])
+def test_a_running_kernel_is_found_in_the_menu(image: str) -> None:
+    assert entry_of(menu_of(ONE), f"BOOT_IMAGE={image} {ARGUMENTS}") == "one"
+
+
+def test_a_quoted_argument_is_found_as_grub_hands_it_over() -> None:
+    line = 'root=/dev/sda2 ro "dyndbg=file x.c +p" quiet panic=10'
+    assert entry_of(menu_of(PLAIN), f"BOOT_IMAGE=/vmlinuz-6.1.0-56-amd64 {line}") == OLD
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (f"BOOT_IMAGE=/vmlinuz {ARGUMENTS} single", "with these arguments"),
+        (ARGUMENTS, "BOOT_IMAGE= is not"),
+        ("BOOT_IMAGE=/trialboot/bbbb/vmlinuz trialboot.boot=bbbb", "any more"),
+    ],
+)
+def test_a_kernel_that_no_entry_boots_is_not_guessed(line: str, why: str) -> None:
+    answer = entry_of(menu_of(ONE), line)
+    assert isinstance(answer, Unknown)
+    assert why in answer.why
+
+
+def test_our_own_boot_is_known_by_its_word() -> None:
+    line = "BOOT_IMAGE=/trialboot/aaaa/vmlinuz quiet trialboot.boot=aaaa"
+    assert entry_of(menu_of(OURS), line) == KNOWN_GOOD
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ("set default=2\n", "depends on the boot"),
+        ('set default="${somewhere}"\n', "depends on the boot"),
+        ("if [ $a = b ]; then set default=3; fi\n", "depends on the boot"),
+        ("default=3\n", "depends on the boot"),
+        ("source /boot/grub/other.cfg\n", "another file"),
+        ("blscfg\n", "another file"),
+    ],
+)
+def test_what_is_decided_at_boot_is_unevaluable(more: str, why: str) -> None:
+    answer = parse_menu(PLAIN + more, {})
+    assert isinstance(answer, Unknown)
+    assert answer.why.startswith("unevaluable")
+    assert why in answer.why
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        "if [ \"x$default\" = 'a' ]; then default='b>a'; fi;\n",
+        "function f {\n set x=1\n}\n",
+        "}\n",
+        "{\n}\n",
+        "# set default=4\n",
+        "menuentry 'UEFI Firmware Settings' $menuentry_id_option 'uefi-firmware' {\n fwsetup\n}\n",
+    ],
+)
+def test_what_does_not_change_the_default_is_no_trouble(harmless: str) -> None:
+    assert resolved(next_entry(menu_of(PLAIN + harmless))) == (SIMPLE, False)
+
+
+@pytest.mark.parametrize(
+    ("body", "doubt"),
+    [
+        ("linux /a ro\nlinux /a ro panic=-1\n", "more than one kernel"),
+        ("linux /a ro\ninitrd /b\ninitrd /c\n", "more than one initrd"),
+        ("linux ${kernel} ro\n", "variable"),
+    ],
+)
+def test_an_entry_that_decides_at_boot_is_in_doubt(body: str, doubt: str) -> None:
+    menu = menu_of(f"menuentry 'a' {{\n{body}}}\n")
+    assert doubt in menu.entries[0].doubt
+    answer = next_entry(menu)
+    assert isinstance(answer, Unknown)
+    assert doubt in answer.why
+
+
+def test_titles_and_ids_come_in_all_spellings() -> None:
+    text = (
+        "menuentry 'It'\\''s > one' --users root --hotkey=x --id=it {\n linux /a $gone b$gone\n}\n"
+        'menuentry "With \\"quotes\\" $x" {\n if [ a ]; then initrd /b; fi\n linux\n}\n'
+        "submenu Sub {\n menuentry 'a>b' --unrestricted {\n }\n}\n"
+    )
+    menu = menu_of(text)
+    assert [(entry.entry, entry.title) for entry in menu.entries] == [
+        ("it", "It's > one"),
+        ('With "quotes" ${x}', 'With "quotes" ${x}'),
+        ("Sub>a>>b", "a>b"),
+    ]
+    assert menu.entries[0].arguments == "b"
+    assert menu.entries[1].initrds == ("/b",)
+    assert resolved(next_entry(menu_of(text + "set default='Sub>a>>b'\n")))[0] == "Sub>a>>b"
+
+
+def test_the_known_good_without_its_word_has_no_fingerprint() -> None:
+    assert menu_of(f"menuentry 'a' --id {KNOWN_GOOD} {{\n linux /a\n}}\n").known_good == ""
+
+
+NAMES = st.text(string.ascii_letters + "_", min_size=1, max_size=12)
+VALUES = st.text(string.printable + "é#\\\n", max_size=30).map(lambda v: v.replace("\r", ""))
+
+
+@given(st.dictionaries(NAMES, VALUES, max_size=8))
+@example({"saved_entry": "a\\b\nc"})
+def test_an_environment_block_comes_back_as_written(values: dict[str, str]) -> None:
+    content = format_environment(values)
+    assert len(content) == 1024
+    assert parse_environment(content) == values
+
+
+@given(st.binary(max_size=2048))
+def test_garbage_never_breaks_the_environment(content: bytes) -> None:
+    assert isinstance(parse_environment(content), Unknown | dict)
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 1024, b"saved_entry=a\n"])
+def test_what_grub_would_not_read_is_unknown(content: bytes) -> None:
+    assert isinstance(parse_environment(content), Unknown)
+
+
+def test_comments_and_odd_lines_are_skipped() -> None:
+    content = b"# GRUB Environment Block\n# WARNING: a=b\nodd\nc=d\n####"
+    assert parse_environment(content) == {"c": "d"}
+
+
+def test_a_full_environment_block_is_an_error() -> None:
+    with pytest.raises(LoaderError, match="full"):
+        format_environment({"a": "b" * 1024})
+
+
+WORDS = st.lists(st.text(string.ascii_letters + "$;{}&|<>#*?'=,.-%", min_size=1), min_size=1)
+
+
+@given(WORDS.map(lambda words: [word.replace("'", "") for word in words]))
+@example(["$vt", "a;b", "{x}", "#c"])
+def test_grub_hands_over_what_we_write(words: list[str]) -> None:
+    line = " ".join(word for word in words if word)
+    script = as_script(line)
+    assert isinstance(script, str)
+    commands = commands_of(f"linux /k {script}")
+    assert loaded(commands[0][2:]) == line
+    assert len(commands) == 1
+
+
+def test_quotes_mean_the_same_to_grub_and_to_the_kernel() -> None:
+    line = r'"dyndbg=file x.c +p $y" a=\"b\" plain'
+    script = as_script(line)
+    assert isinstance(script, str)
+    assert loaded(commands_of(f"linux /k {script}")[0][2:]) == line
+    assert isinstance(as_script('odd="quote'), Unknown)
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_a_menu_or_unknown(text: str) -> None:
+    assert isinstance(parse_menu(text, {}), Unknown | Menu)
+
+
+@given(st.data())
+def test_every_listed_entry_can_be_named(data: st.DataObject) -> None:
+    titles = st.lists(st.text(string.ascii_letters + " >'", min_size=1), min_size=1, unique=True)
+    names = [name for name in data.draw(titles) if name.strip(" >'")]
+    body = "".join(
+        f"menuentry {shlex.quote(name)} --id {shlex.quote(f'id-{n}')} {{\n linux /k{n}\n}}\n"
+        for n, name in enumerate(names)
+    )
+    if not names:
+        return
+    chosen = data.draw(st.integers(0, len(names) - 1))
+    menu = menu_of(body + 'set default="${saved_entry}"\n', saved_entry=f"id-{chosen}")
+    assert resolved(next_entry(menu)) == (f"id-{chosen}", False)
+
+
+def test_an_archive_is_always_the_same_bytes() -> None:
+    files = {"a/b": (0o755, b"xyz"), "a/c/d": (0o644, b"")}
+    packed = archive(files)
+    assert packed == archive(dict(reversed(files.items())))
+    assert len(packed) % 4 == 0
+    assert packed.count(b"070701") == 5
+
+
+def test_a_menu_is_a_value() -> None:
+    entry = MenuEntry(entry=EntryId("a"), title="a", place=(0,))
+    assert Menu(entries=(entry,), default_spec="0") == Menu(entries=(entry,), default_spec="0")

@@ -1,0 +1,113 @@
+"""Sound needs two equal passing samples, worse a proof or the deadline, and nothing is hasty."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trialboot.core.verdict import Answer, Check, Outcome, Patience, Sample, settle
+
+PATIENCE = Patience(minimum_settle=60, settle=30, deadline=600)
+PASS = Check(name="roles", answer=Answer.PASS)
+NOTED = Check(name="roles", answer=Answer.PASS, notes=("new eBPF x",))
+FAIL = Check(name="links", answer=Answer.FAIL, reasons=("link eth0 is gone",))
+PROOF = Check(name="units", answer=Answer.FAIL, reasons=("refused",), proof=True)
+OPEN = Check(name="network", answer=Answer.NO_VERDICT, reasons=("could not be read",))
+
+
+def samples(*told: tuple[float, Check]) -> list[Sample]:
+    return [Sample(at=at, checks=(check,)) for at, check in told]
+
+
+STORIES: dict[str, tuple[list[Sample], Outcome | None]] = {
+    "one passing sample is not enough": (samples((100, PASS)), None),
+    "two equal passing samples are sound": (samples((70, PASS), (100, PASS)), Outcome.SOUND),
+    "too close together": (samples((71, PASS), (100, PASS)), None),
+    "both before the minimum": (samples((20, PASS), (59, PASS)), None),
+    "the first may lie before the minimum": (samples((20, PASS), (60, PASS)), Outcome.SOUND),
+    "what passes differently is not settled": (samples((70, NOTED), (100, PASS)), None),
+    "a change between equal samples": (samples((40, PASS), (70, NOTED), (100, PASS)), None),
+    "a failure between equal samples": (samples((40, PASS), (70, FAIL), (100, PASS)), None),
+    "three samples": (samples((70, PASS), (90, PASS), (100, PASS)), Outcome.SOUND),
+    "a failure waits for the deadline": (samples((599, FAIL)), None),
+    "a failure at the deadline is worse": (samples((600, FAIL)), Outcome.WORSE),
+    "a proof does not wait": (samples((60, PROOF)), Outcome.WORSE),
+    "a proof waits for the minimum": (samples((59, PROOF)), None),
+    "an earlier proof that is gone": (samples((60, PROOF), (100, PASS)), None),
+    "no verdict waits": (samples((570, OPEN), (599, OPEN)), None),
+    "no verdict at the deadline": (samples((560, OPEN), (600, OPEN)), Outcome.UNSURE),
+    "sound at the deadline": (samples((570, PASS), (600, PASS)), Outcome.SOUND),
+    "unsettled at the deadline": (samples((571, PASS), (600, PASS)), Outcome.UNSURE),
+}
+
+
+@pytest.mark.parametrize(("story", "outcome"), STORIES.values(), ids=STORIES)
+def test_patience_ends_as_told(story: list[Sample], outcome: Outcome | None) -> None:
+    verdict = settle(story, PATIENCE)
+    assert (verdict.outcome if verdict else None) == outcome
+
+
+def test_a_passing_check_marked_as_proof_proves_nothing() -> None:
+    odd = Check(name="units", answer=Answer.PASS, proof=True)
+    assert settle(samples((60, odd)), PATIENCE) is None
+
+
+def test_sound_says_how_many_checks_passed_and_keeps_the_notes() -> None:
+    story = [Sample(at=at, checks=(PASS, NOTED)) for at in (70, 100)]
+    verdict = settle(story, PATIENCE)
+    assert verdict is not None
+    assert verdict.reasons == ("all 2 checks passed",)
+    assert verdict.notes == ("new eBPF x",)
+    assert verdict.checks == (PASS, NOTED)
+
+
+def test_worse_gives_the_reasons_of_the_failed_checks_alone() -> None:
+    verdict = settle([Sample(at=600, checks=(PASS, FAIL, OPEN, PROOF))], PATIENCE)
+    assert verdict is not None
+    assert verdict.reasons == ("link eth0 is gone", "refused")
+    assert verdict.checks == (PASS, FAIL, OPEN, PROOF)
+
+
+@pytest.mark.parametrize(
+    ("check", "reason"),
+    [
+        (OPEN, "could not be read"),
+        (PASS, "the checks pass but did not stay the same long enough"),
+    ],
+)
+def test_unsure_says_why(check: Check, reason: str) -> None:
+    verdict = settle(samples((600, check)), PATIENCE)
+    assert verdict is not None
+    assert verdict.reasons == (reason,)
+    assert verdict.checks == (check,)
+
+
+TIMES = st.lists(st.floats(0, 700, allow_nan=False), min_size=1, max_size=6).map(sorted)
+CHECKS = st.sampled_from([PASS, NOTED, FAIL, PROOF, OPEN])
+
+
+@st.composite
+def stories(draw: st.DrawFn) -> list[Sample]:
+    return [Sample(at=at, checks=(draw(CHECKS),)) for at in draw(TIMES)]
+
+
+@given(stories())
+def test_a_verdict_is_never_hasty_and_never_late(story: list[Sample]) -> None:
+    verdict, latest = settle(story, PATIENCE), story[-1]
+    if latest.at < PATIENCE.minimum_settle:
+        assert verdict is None
+    if latest.at >= PATIENCE.deadline:
+        assert verdict is not None
+
+
+@given(stories())
+def test_only_a_passing_sample_is_sound_and_only_a_failing_one_is_worse(
+    story: list[Sample],
+) -> None:
+    verdict = settle(story, PATIENCE)
+    answer = story[-1].checks[0].answer
+    assert not (verdict and verdict.outcome is Outcome.SOUND and answer is not Answer.PASS)
+    assert not (verdict and verdict.outcome is Outcome.WORSE and answer is not Answer.FAIL)
+
+
+def test_a_word_prints_as_its_value() -> None:
+    assert f"{Outcome.SOUND} {Answer.NO_VERDICT!s}" == "sound no_verdict"

@@ -1,0 +1,554 @@
+"""A small model of a host for the explorer: loader, vault, node, power, and three boot sets.
+
+The loader has a default and a one-shot as GRUB does: a one-shot is consumed at the next start,
+whatever then happens. A boot's id is "now" while it runs and "before" afterwards, so that the
+model has finitely many states.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from enum import Enum, auto
+from typing import Final, NamedTuple
+
+from trialboot.core.actions import (
+    Action,
+    BootOnce,
+    ForgetOnce,
+    Keep,
+    PinKnownGood,
+    Reboot,
+    Tell,
+    Unpin,
+)
+from trialboot.core.bootset import BootSet
+from trialboot.core.facts import BootId, EntryId, Unknown
+from trialboot.core.language import Word
+from trialboot.core.machine import (
+    Booted,
+    Choice,
+    Decision,
+    Event,
+    IllegalMoveError,
+    Judged,
+    Phase,
+    Policy,
+    Retried,
+    Seen,
+    Trial,
+    step,
+)
+from trialboot.core.node import Wish
+from trialboot.core.verdict import Outcome, Verdict
+
+NOW, BEFORE = BootId("now"), BootId("before")
+KNOWN_GOOD_ENTRY, TOP = EntryId("known-good"), EntryId("top")
+GOOD, FIRST, SECOND = "good", "first", "second"
+AT: Final = "2026-01-01T00:00:00Z"
+
+
+def boot_set(name: str) -> BootSet:
+    return BootSet(
+        release=f"6.1-{name}",
+        kernel=name,
+        initrd=name,
+        modules=name,
+        firmware=name,
+        command_line="ro",
+    )
+
+
+SETS: Final = {name: boot_set(name) for name in (GOOD, FIRST, SECOND)}
+VERDICTS: Final = {o: Verdict(outcome=o, reasons=(f"because {o}",)) for o in Outcome}
+
+
+class Nature(Word):
+    """What a boot set is in truth."""
+
+    SOUND = "sound"
+    WORSE = "worse"
+    UNSURE = "unsure"
+    DEAD = "dead"
+    """Panics, or hangs until somebody cuts the power: our daemon never runs on it."""
+
+
+class Start(Enum):
+    """Who chose what runs now."""
+
+    ONCE = auto()
+    DEFAULT = auto()
+    HAND = auto()
+
+
+class Stage(Enum):
+    """How far the daemon has come since it was started."""
+
+    FINISH = auto()
+    """The rest of the stored decision is still to be performed."""
+    BOOT = auto()
+    """`Booted` is still to be told."""
+    OPEN = auto()
+
+
+class World(NamedTuple):
+    """Everything that is on disk, in the loader, in the cluster and in the air."""
+
+    first: Nature
+    second: Nature
+    one_entry: bool
+    """All boot sets of the host's own share one menu entry, as a rebuilt initrd does."""
+    wanted: str
+    """What the host's own configuration boots; in `one_entry` the only files there are."""
+    default: str | None
+    """The kept boot set that is the loader's default; None is the host's own configuration."""
+    once: EntryId | None
+    vault: frozenset[str]
+    running: str | None
+    """None is a dead machine that only a person at the console can help."""
+    by: Start
+    cordoned: bool
+    armed: bool
+    stage: Stage
+    stored: int
+    """The stored decision, by its number on the `Shelf`."""
+    rebooted: frozenset[str] = frozenset()
+    """The boot sets that were rolled back by a reboot since the operator's last retry."""
+
+
+class Shelf:
+    """Numbers decisions, and remembers what `step` said, for speed."""
+
+    def __init__(self) -> None:
+        self.decisions: list[Decision] = []
+        self._numbers: dict[Decision, int] = {}
+        self._steps: dict[tuple[int, str, str, bool, bool], Decision] = {}
+        self._rests: dict[tuple[int, int], int] = {}
+        self._left: dict[int, int] = {}
+
+    def number(self, decision: Decision) -> int:
+        if decision not in self._numbers:
+            self._numbers[decision] = len(self.decisions)
+            self.decisions.append(decision)
+        return self._numbers[decision]
+
+    def step(self, stored: int, event: Event, *, armed: bool) -> Decision:
+        match event:
+            case Booted(running=running):
+                what = "" if isinstance(running, Unknown) else f"{running}"
+                key = (stored, "booted", what, event.once_pending, armed)
+            case Seen(wanted=wanted):
+                what = "" if isinstance(wanted, Unknown) else f"{wanted}"
+                key = (stored, "seen", what, False, armed)
+            case Judged():
+                key = (stored, "judged", event.verdict.outcome, False, armed)
+            case Retried():
+                key = (stored, "retried", "", False, armed)
+        if key not in self._steps:
+            trial = self.decisions[stored].trial
+            self._steps[key] = step(trial, event, Policy(armed=armed))
+        return self._steps[key]
+
+    def rest(self, stored: int, done: int) -> int:
+        """Store what is left of a decision after so many of its actions."""
+        if (stored, done) not in self._rests:
+            decision = self.decisions[stored]
+            rest = replace(decision, todo=decision.todo[done:])
+            self._rests[stored, done] = self.number(rest)
+        return self._rests[stored, done]
+
+    def left(self, stored: int) -> int:
+        """Let the boot that runs now be one of before."""
+        if stored not in self._left:
+            trial, todo = self.decisions[stored].trial, self.decisions[stored].todo
+            if trial.boot == NOW:
+                trial = replace(trial, boot=BEFORE)
+            todo = tuple(Reboot("", BEFORE) if isinstance(a, Reboot) else a for a in todo)
+            self._left[stored] = self.number(Decision(trial=trial, todo=todo))
+        return self._left[stored]
+
+
+Step = tuple[str, World]
+
+
+class Model:
+    """What can happen to a world, and the laws that every happening is held against."""
+
+    def __init__(self) -> None:
+        self.shelf = Shelf()
+        self.broken: list[str] = []
+        """The laws that were broken since the explorer last looked."""
+
+    def demand(self, holds: bool, law: str) -> None:  # noqa: FBT001  reads as a sentence
+        if not holds:
+            self.broken.append(law)
+
+    def roots(self) -> Iterator[Step]:
+        """Give the landmarks of ordinary lives: accidents are looked for around each of them."""
+        for first in Nature:
+            for second in (Nature.SOUND, Nature.WORSE):
+                for one_entry in (False, True):
+                    menu = "one menu entry" if one_entry else "a menu entry each"
+                    told = f"first is {first}, second is {second}, {menu}"
+                    fresh = self._installed(first, second, Trial(), one_entry=one_entry)
+                    for words, world in self._life(fresh):
+                        yield f"{told}; {words}", world
+        lost = Trial(report_only="the record is damaged")
+        damaged = self._installed(Nature.WORSE, Nature.SOUND, lost, one_entry=False)
+        yield "first is worse; the record was lost", damaged
+
+    def _installed(self, first: Nature, second: Nature, trial: Trial, *, one_entry: bool) -> World:
+        return World(
+            first=first,
+            second=second,
+            one_entry=one_entry,
+            wanted=GOOD,
+            default=None,
+            once=None,
+            vault=frozenset(),
+            running=GOOD,
+            by=Start.DEFAULT,
+            cordoned=False,
+            armed=True,
+            stage=Stage.BOOT,
+            stored=self.shelf.number(Decision(trial=trial)),
+        )
+
+    def _life(self, world: World) -> Iterator[Step]:
+        yield "installed", world
+        for _ in range(2):
+            world = self.calm(world)
+        yield "the known-good is earned", world
+        world = self.calm(world._replace(wanted=FIRST))
+        yield "first is armed", world
+        world = self.daemon(self.start(world))[-1][1]
+        yield "the machine was restarted", world
+        for _ in range(6):
+            world = self.calm(world)
+        yield "the trial is over", world
+
+    # --- the truth ----------------------------------------------------------------------------
+
+    def trial(self, world: World) -> Trial:
+        return self.shelf.decisions[world.stored].trial
+
+    def acts(self, world: World) -> bool:
+        """Tell whether anything but reports may be done."""
+        return world.armed and not self.trial(world).report_only
+
+    def known_good(self, world: World) -> str | None:
+        good = self.trial(world).known_good
+        return good.kernel if good else None
+
+    @staticmethod
+    def nature(world: World, name: str) -> Nature:
+        return {GOOD: Nature.SOUND, FIRST: world.first, SECOND: world.second}[name]
+
+    @staticmethod
+    def entry(world: World, name: str) -> EntryId:
+        return TOP if world.one_entry else EntryId(name)
+
+    @staticmethod
+    def loads(world: World, entry: EntryId) -> str:
+        if entry == KNOWN_GOOD_ENTRY:
+            return world.default or world.wanted
+        return world.wanted if entry == TOP else str(entry)
+
+    def booted(self, world: World) -> Booted:
+        """Tell what the readers find: a boot set whose files were overwritten is not known."""
+        name = world.running or GOOD
+        kept = name in world.vault
+        running: Choice | Unknown
+        if not kept and self.loads(world, self.entry(world, name)) != name:
+            running = Unknown("its files are gone")
+        else:
+            running = Choice(entry=self.entry(world, name), boot_set=SETS[name])
+        return Booted(at=AT, boot=NOW, running=running, once_pending=world.once is not None)
+
+    def seen(self, world: World) -> Seen:
+        wanted = Choice(entry=self.entry(world, world.wanted), boot_set=SETS[world.wanted])
+        return Seen(at=AT, wanted=wanted)
+
+    def verdicts(self, world: World) -> Iterator[Outcome]:
+        """Give what can be found on this boot: also a known-good's network may break one day."""
+        name = world.running or GOOD
+        yield Outcome(self.nature(world, name))
+        if name == self.known_good(world) or name == GOOD:
+            yield Outcome.WORSE
+            yield Outcome.UNSURE
+
+    # --- what can happen ------------------------------------------------------------------------
+
+    def moves(self, world: World) -> Iterator[Step]:
+        yield from self._by_hand(world)
+        if world.running is None:
+            return
+        yield "power cut", self.start(world)
+        if world.stage is not Stage.OPEN:
+            if world.stage is Stage.BOOT:
+                unknown = Unknown("unread")
+                pending = world.once is not None
+                yield from self.tell(
+                    world,
+                    "the boot set that runs cannot be told",
+                    Booted(at=AT, boot=NOW, running=unknown, once_pending=pending),
+                )
+            yield from self.daemon(world)
+            return
+        yield "the daemon is started again", self.restarted(world)
+        if self.trial(world).running is None:
+            yield from self.tell(world, "the daemon learns what runs", self.booted(world))
+        yield from self.tell(world, f"seen: {world.wanted}", self.seen(world))
+        unreadable = Seen(at=AT, wanted=Unknown("unread"))
+        yield from self.tell(world, "seen: unknown", unreadable)
+        for outcome in self.verdicts(world):
+            yield from self.judged(world, outcome)
+        yield from self.operator(world)
+        yield from self.packages(world)
+
+    def daemon(self, world: World) -> list[Step]:
+        """Let the daemon do its next step after its start."""
+        if world.stage is Stage.FINISH:
+            return self.perform(world, "the daemon finishes the rest", Stage.BOOT)
+        return self.tell(world, f"booted: {world.running}", self.booted(world))
+
+    def judged(self, world: World, outcome: Outcome) -> list[Step]:
+        event = Judged(at=AT, boot=NOW, verdict=VERDICTS[outcome])
+        outcomes = self.tell(world, f"judged {outcome} on {world.running}", event)
+        after = outcomes[-1][1]
+        knows = self.trial(after).running is not None
+        if outcome is Outcome.SOUND and knows and after.running == self.known_good(after):
+            free = not after.cordoned or not self.acts(after)
+            self.demand(free, "the known-good is proven sound and the node stays cordoned")
+        return outcomes
+
+    def operator(self, world: World) -> Iterator[Step]:
+        retried = world._replace(rebooted=frozenset())
+        yield from self.tell(retried, "the operator says retry", Retried(at=AT))
+        mode = "observe" if world.armed else "arm"
+        yield f"the operator says {mode}", world._replace(armed=not world.armed)
+
+    def packages(self, world: World) -> Iterator[Step]:
+        for name in SETS:
+            if name != world.wanted:
+                yield f"packages: the host now wants {name}", world._replace(wanted=name)
+
+    def _by_hand(self, world: World) -> Iterator[Step]:
+        there = {world.wanted, world.default or world.wanted} if world.one_entry else set(SETS)
+        for name in sorted(there):
+            if self.nature(world, name) is not Nature.DEAD:
+                yield (
+                    f"the operator boots {name} from the menu",
+                    self.restarted(
+                        self._new_boot(world)._replace(running=name, by=Start.HAND, once=None)
+                    ),
+                )
+
+    # --- power ----------------------------------------------------------------------------------
+
+    def start(self, world: World) -> World:
+        """Start the machine as GRUB does; a boot set that dies is started over."""
+        world = self._new_boot(world)
+        default = world.default or world.wanted
+        chosen, by = default, Start.DEFAULT
+        if world.once and self.nature(world, self.loads(world, world.once)) is not Nature.DEAD:
+            chosen, by = self.loads(world, world.once), Start.ONCE
+        running = None if self.nature(world, chosen) is Nature.DEAD else chosen
+        return self.restarted(world._replace(running=running, by=by, once=None))
+
+    def _new_boot(self, world: World) -> World:
+        return world._replace(stored=self.shelf.left(world.stored))
+
+    def restarted(self, world: World) -> World:
+        """Start the daemon, in this boot or a new one."""
+        rest = self.shelf.decisions[world.stored].todo
+        return world._replace(stage=Stage.FINISH if rest else Stage.BOOT)
+
+    # --- decide, store, perform -------------------------------------------------------------------
+
+    def tell(self, world: World, words: str, event: Event) -> list[Step]:
+        """Tell the machine an event: what becomes of it, cut anywhere; the last one is not cut."""
+        try:
+            decision = self.shelf.step(world.stored, event, armed=world.armed)
+        except IllegalMoveError as error:
+            self.demand(False, f"the table of moves has no {error}")
+            return [(words, world)]
+        self._check(world, event, decision)
+        stored = self.shelf.number(_bare(decision))
+        return self.perform(world._replace(stored=stored), words, Stage.OPEN)
+
+    def perform(self, world: World, words: str, then: Stage) -> list[Step]:
+        """Perform what is stored; every durable effect may be the last before the power goes."""
+        decision = self.shelf.decisions[world.stored]
+        found: list[Step] = []
+        if decision.todo:
+            found += self._interrupted(world, f"{words}; stored, then")
+        for action in decision.todo:
+            done = self._do(world, action)
+            told = f"{words}; {_name(action)} done, then"
+            if isinstance(action, Reboot) and action.leaving == NOW:
+                found.append((f"{told} down before that is stored", self.start(done)))
+                return [*found, (f"{words}; REBOOT", self.start(self._saved(done, 1)))]
+            found += self._interrupted(done, told)
+            world = self._saved(done, 1)
+            found += self._interrupted(world, f"{told} its rest stored, then")
+        return [*found, (words, world._replace(stage=then))]
+
+    def _saved(self, world: World, done: int) -> World:
+        """Store what is left, as the daemon does after each action."""
+        return world._replace(stored=self.shelf.rest(world.stored, done))
+
+    def _interrupted(self, world: World, words: str) -> list[Step]:
+        return [
+            (f"{words} power cut", self.start(world)),
+            (f"{words} the daemon dies", self.restarted(world)),
+        ]
+
+    def _do(self, world: World, action: Action) -> World:
+        match action:
+            case Keep(boot_set=boot_set):
+                return world._replace(vault=world.vault | {boot_set.kernel})
+            case PinKnownGood(boot_set=boot_set):
+                return world._replace(default=boot_set.kernel)
+            case BootOnce(entry=entry):
+                return world._replace(once=entry)
+            case ForgetOnce():
+                return world._replace(once=None)
+            case Unpin():
+                return world._replace(default=None)
+            case Tell(wish=wish):
+                return world._replace(cordoned=wish.cordoned)
+            case Reboot(leaving=leaving):
+                return self._reboot(world) if leaving == NOW else world
+
+    def _reboot(self, world: World) -> World:
+        name = world.running or GOOD
+        self.demand(name not in world.rebooted, f"a second automatic reboot because of {name}")
+        return world._replace(rebooted=world.rebooted | {name})
+
+    # --- the laws -----------------------------------------------------------------------------------
+
+    def _check(self, world: World, event: Event, decision: Decision) -> None:
+        before, after = self.trial(world), decision.trial
+        if not self.acts(world):
+            harmless = all(isinstance(a, ForgetOnce | Unpin) for a in decision.todo)
+            self.demand(harmless, f"observe mode, and yet: {', '.join(map(_name, decision.todo))}")
+        if after.known_good != before.known_good:
+            earned = (
+                isinstance(event, Judged)
+                and event.verdict.outcome is Outcome.SOUND
+                and after.known_good == SETS[world.running or ""]
+            )
+            self.demand(
+                earned, "a boot set became the known-good without a sound verdict of its own"
+            )
+        kept = world.vault
+        for action in decision.todo:
+            match action:
+                case Keep(boot_set=boot_set, entry=entry):
+                    name = boot_set.kernel
+                    there = name in kept or self.loads(world, entry) == name
+                    self.demand(there, f"Keep: the files of {name} are nowhere any more")
+                    kept |= {name}
+                case PinKnownGood(boot_set=boot_set):
+                    self.demand(boot_set.kernel in kept, "a pin on what was never kept")
+                    self.demand(
+                        boot_set == after.known_good, "a pin on what is not the known-good"
+                    )
+                case BootOnce(entry=entry):
+                    self._check_once(world, entry, decision)
+                case Reboot(leaving=leaving):
+                    self._check_reboot(world, before, after)
+                    self.demand(leaving == NOW, "a reboot that leaves another boot")
+                case ForgetOnce() | Unpin() | Tell():
+                    pass
+
+    def _check_once(self, world: World, entry: EntryId, decision: Decision) -> None:
+        trial = decision.trial
+        tried = SETS[self.loads(world, entry)].fingerprint
+        refused = {c.fingerprint for c in trial.condemned}
+        self.demand(tried not in refused, "a condemned boot set is to be booted once")
+        self.demand(trial.phase is Phase.ARMED, "a one-shot outside of the phase armed")
+
+    def _check_reboot(self, world: World, before: Trial, after: Trial) -> None:
+        self.demand(
+            (before.phase, after.phase) == (Phase.TRIAL, Phase.CONDEMNED),
+            f"a reboot on the way from {before.phase} to {after.phase}",
+        )
+        self.demand(world.running != self.known_good(world), "a reboot away from the known-good")
+
+    def check_state(self, world: World) -> None:
+        trial = self.trial(world)
+        if world.once and trial.phase is Phase.ARMED:
+            self.demand(
+                world.default is not None and world.default == self.known_good(world),
+                "a one-shot is set while the default is not the known-good",
+            )
+
+    # --- calm -------------------------------------------------------------------------------------
+
+    def calm(self, world: World) -> World:
+        """Go on for one round without any accident: the daemon works, every set shows its nature."""
+        if world.stage is not Stage.OPEN:
+            return self.daemon(world)[-1][1]
+        world = self.tell(world, "seen", self.seen(world))[-1][1]
+        if self.trial(world).running is None:
+            world = self.tell(world, "booted", self.booted(world))[-1][1]
+        return self.judged(world, Outcome(self.nature(world, world.running or GOOD)))[-1][1]
+
+    def check_calm(self, world: World) -> None:
+        """Hold a world that calm no longer changes against what an operator may expect."""
+        trial, running = self.trial(world), world.running
+        if running is None:
+            return
+        nature = self.nature(world, running)
+        if not self.acts(world):
+            if not trial.report_only:
+                self.demand(world.default is None, "observe mode, and the pin stays for ever")
+            self.demand(world.once is None, "observe mode, and the one-shot stays for ever")
+            return
+        if nature is Nature.WORSE:
+            self.demand(world.cordoned, "a bad boot set runs and the node takes pods")
+            self.demand(world.by is not Start.ONCE, "a bad candidate runs and nothing ends it")
+        if world.by is not Start.HAND:
+            self.demand(trial.phase is not Phase.CONDEMNED, "condemned, and there it stays")
+            in_doubt = trial.phase is not Phase.TRIAL or nature is Nature.UNSURE
+            self.demand(in_doubt, f"a trial of a {nature} boot set does not end")
+        if running == self.known_good(world):
+            self.demand(not world.cordoned, "the sound known-good runs cordoned for ever")
+            at_rest = {Phase.STEADY, Phase.ARMED, Phase.RECOVERED}
+            self.demand(trial.phase in at_rest, f"the sound known-good stays {trial.phase}")
+        if trial.phase is Phase.ARMED:
+            self.demand(world.once is not None, "armed, but nothing will try the candidate")
+        else:
+            self.demand(world.once is None, f"a one-shot is left over in the phase {trial.phase}")
+
+
+def _bare(decision: Decision) -> Decision:
+    """Drop what `step` never reads: words, times and the verdict that it was told."""
+    trial = decision.trial
+    condemned = sorted((replace(c, why="") for c in trial.condemned), key=lambda c: c.fingerprint)
+    trial = replace(trial, story=(), judged=None, condemned=tuple(condemned))
+    return Decision(trial=trial, todo=tuple(_bare_action(a) for a in decision.todo))
+
+
+def _bare_action(action: Action) -> Action:
+    match action:
+        case Tell(wish=wish):
+            return Tell(
+                Wish(cordoned=wish.cordoned, reason="", message="", condition="", boot=NOW, at=AT)
+            )
+        case Reboot(leaving=leaving):
+            return Reboot("", leaving)
+        case _:
+            return action
+
+
+def _name(action: Action) -> str:
+    match action:
+        case Keep(boot_set=boot_set) | PinKnownGood(boot_set=boot_set):
+            return f"{type(action).__name__}({boot_set.kernel})"
+        case BootOnce(entry=entry):
+            return f"BootOnce({entry})"
+        case Tell(wish=wish):
+            return "Tell(cordoned)" if wish.cordoned else "Tell(not cordoned)"
+        case _:
+            return type(action).__name__

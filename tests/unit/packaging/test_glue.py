@@ -1,0 +1,134 @@
+"""The few lines that tie trialboot to apt, dpkg, kernel hooks and the bus."""
+
+import shutil
+import subprocess
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from trialboot.config import Config, parse_config
+
+ROOT = Path(__file__).parents[3]
+DASH = shutil.which("dash") or "/bin/sh"
+HOOK = "/usr/lib/trialboot/package-hook"
+SCRIPTS = [
+    *("packaging/build-deb", "packaging/dpkg/package-hook", "packaging/dpkg/zzz-trialboot"),
+    *("debian/trialboot.postinst", "debian/trialboot.prerm", "debian/trialboot.postrm"),
+    "debian/tests/smoke",
+]
+
+
+def test_apt_reads_our_configuration_as_it_is_meant(tmp_path: Path) -> None:
+    apt_config = shutil.which("apt-config")
+    if apt_config is None:
+        pytest.skip("apt-config is not here")
+    configuration = tmp_path / "apt.conf"
+    configuration.write_text(
+        f'Dir::Etc::parts "{ROOT}/packaging/apt"; Dir::Etc::main "/dev/null";\n'
+    )
+    dump = subprocess.run(
+        [apt_config, "dump"],
+        env={"PATH": "/usr/bin:/bin", "APT_CONFIG": str(configuration)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert f'DPkg::Pre-Install-Pkgs:: "{HOOK} begin 2>/dev/null || true";' in dump
+    assert f'DPkg::Post-Invoke:: "{HOOK} end 2>/dev/null || true";' in dump
+    assert f'DPkg::Tools::Options::{HOOK}::Version "3";' in dump
+
+
+def test_dpkg_calls_the_hook_and_survives_its_absence() -> None:
+    lines = (ROOT / "packaging/dpkg/trialboot").read_text().splitlines()
+    assert [line for line in lines if not line.startswith("#")] == [
+        f"pre-invoke={HOOK} dpkg-begin 2>/dev/null || true",
+        f"post-invoke={HOOK} dpkg-end 2>/dev/null || true",
+    ]
+
+
+@pytest.mark.parametrize("folder", ["postinst.d", "postrm.d", "post-update.d"])
+@pytest.mark.parametrize("status", [0, 1])
+def test_a_kernel_hook_leaves_its_tag_and_cannot_fail(
+    tmp_path: Path, folder: str, status: int
+) -> None:
+    said = tmp_path / "said"
+    package_hook = tmp_path / "package-hook"
+    package_hook.write_text(
+        f'#!/bin/sh\necho "$*|$DPKG_HOOK_ACTION|$DPKG_FRONTEND_LOCKED" >{said}\n'
+        f"echo noise\necho noise >&2\nexit {status}\n"
+    )
+    package_hook.chmod(0o755)
+    hook = _kernel_hook(tmp_path / folder, str(package_hook))
+    done = _run_hook(hook)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert said.read_text() == f"dpkg-end|kernel:{folder}/zzz-trialboot:6.1.0-1|\n"
+
+
+def test_a_kernel_hook_is_silent_when_the_package_is_gone(tmp_path: Path) -> None:
+    done = _run_hook(_kernel_hook(tmp_path, str(tmp_path / "absent")))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def _kernel_hook(folder: Path, package_hook: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    hook = folder / "zzz-trialboot"
+    text = (ROOT / "packaging/dpkg/zzz-trialboot").read_text()
+    assert f"hook={HOOK}\n" in text
+    hook.write_text(text.replace(HOOK, package_hook))
+    return hook
+
+
+def _run_hook(hook: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [DASH, str(hook), "6.1.0-1", "/boot/vmlinuz-6.1.0-1"],
+        env={"PATH": "/usr/bin:/bin", "DPKG_FRONTEND_LOCKED": "true"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+
+
+def test_the_bus_lets_everybody_look_and_only_root_act() -> None:
+    root = ET.parse(ROOT / "packaging/dbus/org.trialboot1.conf").getroot()  # noqa: S314  ours
+    ours, others = root.findall("policy")
+    assert ours.attrib == {"user": "root"}
+    assert others.attrib == {"context": "default"}
+    assert others[0].tag == "deny"
+    assert others[0].attrib == {"send_destination": "org.trialboot1"}
+    assert [(rule.tag, rule.get("send_member")) for rule in others[1:]] == [
+        ("allow", "Introspect"),
+        ("allow", "Get"),
+        ("allow", "GetAll"),
+        ("allow", "Status"),
+    ]
+
+
+def test_the_shipped_configuration_says_the_defaults() -> None:
+    text = (ROOT / "packaging/trialboot.toml").read_text()
+    assert parse_config(text) == Config()
+    keys = [line.removeprefix("#") for line in text.splitlines() if _is_key(line)]
+    assert parse_config("\n".join(keys)) == Config()
+    assert len([key for key in keys if "=" in key]) == 11  # mode, 7 of [verify], 3 of [node]
+
+
+def _is_key(line: str) -> bool:
+    """Tell a key, set or commented out, from prose: «#key», but «# prose»."""
+    return bool(line) and not line.startswith("# ") and line != "#"
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_script_is_plain_sh(script: str) -> None:
+    done = subprocess.run(
+        [DASH, "-n", str(ROOT / script)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_versions_agree() -> None:
+    first = (ROOT / "debian/changelog").read_text().splitlines()[0]
+    version = first[first.index("(") + 1 : first.index(")")]
+    assert f'\nversion = "{version}"\n' in (ROOT / "pyproject.toml").read_text()
+    program = (ROOT / "agent/trialboot/__init__.py").read_text()
+    assert f'__version__ = "{version}"\n' in program

@@ -1,0 +1,106 @@
+"""The units load, stay within their budget of exposure, and start what exists."""
+
+import configparser
+import importlib.util
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SYSTEMD = Path(__file__).parents[3] / "systemd"
+SERVICES = sorted(path.name for path in SYSTEMD.glob("*.service"))
+
+# systemd-analyze security, in tenths, 0 is best.
+EXPOSURE = {
+    "trialbootd.service": 10,
+    "trialboot-boot-check.service": 10,
+    "trialboot-metrics.service": 10,
+    "trialboot-render.service": 10,
+    "trialboot-node.service": 20,
+    "trialboot-pin.service": 20,
+    "trialboot-snapshot.service": 20,
+    "trialboot-verify.service": 23,  # walking all eBPF programs takes CAP_SYS_ADMIN
+}
+ANALYZE = shutil.which("systemd-analyze")
+needs_systemd = pytest.mark.skipif(ANALYZE is None, reason="systemd-analyze is not here")
+
+
+def _options(name: str) -> dict[str, list[str]]:
+    """Read a [Service] section; an option may stand there several times."""
+    found: dict[str, list[str]] = {}
+    for line in (SYSTEMD / name).read_text().partition("[Service]")[2].splitlines():
+        key, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            found.setdefault(key, []).append(value)
+    return found
+
+
+def _analyze(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(ANALYZE), *words], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_every_unit_has_a_budget() -> None:
+    assert list(EXPOSURE.keys() - set(SERVICES)) == []
+    assert list(set(SERVICES) - EXPOSURE.keys()) == []
+
+
+@needs_systemd
+def test_the_units_load() -> None:
+    units = sorted([*SYSTEMD.glob("*.service"), *SYSTEMD.glob("*.socket")])
+    done = _analyze("verify", "--man=no", *map(str, units))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@needs_systemd
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_unit_is_not_more_exposed_than_it_must_be(name: str) -> None:
+    limit = f"--threshold={EXPOSURE[name]}"
+    done = _analyze("security", "--offline=yes", "--no-pager", limit, str(SYSTEMD / name))
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_unit_starts_a_module_that_exists_isolated(name: str) -> None:
+    (command,) = _options(name)["ExecStart"]
+    *python, module = command.split()
+    assert python == ["/usr/bin/python3", "-I", "-m"]
+    assert importlib.util.find_spec(module) is not None
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_the_run_folder_outlives_every_unit(name: str) -> None:
+    options = _options(name)
+    if "RuntimeDirectory" in options:
+        assert options["RuntimeDirectoryPreserve"] == ["yes"]
+        assert options["RuntimeDirectoryMode"] == ["0755"]
+    assert ("StateDirectory" in options) == (options.get("StateDirectoryMode") == ["0700"])
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_only_what_boots_by_itself_is_installed(name: str) -> None:
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.read(SYSTEMD / name)
+    starts = {"trialbootd.service": "WantedBy", "trialboot-boot-check.service": "RequiredBy"}
+    assert unit.has_section("Install") == (name in starts)
+
+
+@pytest.mark.parametrize("name", ["trialboot-snapshot.service", "trialboot-pin.service"])
+def test_the_module_tree_can_be_read(name: str) -> None:
+    assert "ProtectKernelModules" not in _options(name)
+
+
+def test_the_pin_unit_splits_no_mount_between_packages_and_vault() -> None:
+    options = _options("trialboot-pin.service")
+    assert "ProtectSystem" not in options
+    assert options["ReadWritePaths"] == ["-/sys/firmware/efi/efivars"]
+
+
+def test_the_resident_processes_hold_no_power() -> None:
+    for name in ("trialbootd.service", "trialboot-metrics.service"):
+        options = _options(name)
+        assert options["CapabilityBoundingSet"] == [""]
+        assert options["RestrictAddressFamilies"] == ["AF_UNIX"]
+        assert options["PrivateNetwork"] == ["yes"]

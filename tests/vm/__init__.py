@@ -1,0 +1,1 @@
+"""Tests on a real machine: an image built from Debian's packages, booted by QEMU."""
