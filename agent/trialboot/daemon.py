@@ -45,8 +45,12 @@ RENDER: Final = "trialboot-render.service"
 
 QUIET_AFTER_PACKAGES: Final = 5.0
 """Seconds without a note after which a package run counts as over: kernel hooks come in bursts."""
+RENDER_AFTER: Final = 2.0
+"""Seconds: one metrics page for a burst of changes."""
 PIN_LIMIT: Final = 900.0
 RETRY_FIRST, RETRY_MOST = 5.0, 300.0
+NODE_MOST: Final = 60.0
+"""Seconds between two tries to reach the API server, at the most."""
 WATCHDOG: Final = 60.0
 
 
@@ -77,6 +81,7 @@ class Daemon:
         self._write_state()
         journal.tell_supervisor("READY=1")
         self._finish()
+        self._deliver()  # what an earlier boot wished and could not say
         self._start(SNAPSHOT)
         while not self._stopping:
             self._turn(self._seconds_to_next_timer())
@@ -145,6 +150,7 @@ class Daemon:
             "node": self._deliver,
             "finish": self._finish,
             "reload": self._reload,
+            "render": lambda: self._start(RENDER),
             "spool": self._take_notes,
         }
         now = self._host.monotonic()
@@ -316,7 +322,7 @@ class Daemon:
         else:
             self._worker_failed("node", result, None)
             self._set_timer("node", self._node_wait)
-            self._node_wait = min(2 * self._node_wait, RETRY_MOST)
+            self._node_wait = min(2 * self._node_wait, NODE_MOST)
         self._write_state()
 
     # --- packages and the operator
@@ -388,10 +394,7 @@ class Daemon:
 
     def _write_state(self) -> None:
         report.write_state(self._host, self._state())
-        try:
-            self._bus.start_unit(RENDER)
-        except HostError as error:
-            self._trouble["metrics"] = str(error)
+        self._set_timer("render", RENDER_AFTER)
 
 
 _END: Final = {

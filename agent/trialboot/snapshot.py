@@ -28,6 +28,7 @@ from trialboot.readers import bootmenu, ebpf, kernel, modules, network, packages
 from trialboot.writers import store, vault
 
 PACKAGED_FIRMWARE: Final = "/run/trialboot/packaged-firmware"
+KEPT_FIRMWARE_MOUNTED: Final = "/run/trialboot/kept-firmware-mounted"
 _FIRMWARE: Final = "/lib/firmware"
 _RAN: Final = f"{store.STATE}/ran.json"
 _CACHE: Final = f"{store.STATE}/content-cache.json"
@@ -35,7 +36,7 @@ _T = TypeVar("_T")
 
 
 def take(host: Host) -> Snapshot:
-    """Read everything that one moment of a host has."""
+    """Read everything that one moment of a host has, but the network: that takes rights."""
     now = moment(host)
     runs = kernel.read_kernel(host)
     return Snapshot(
@@ -44,7 +45,6 @@ def take(host: Host) -> Snapshot:
         modules=_loaded(host, runs),
         firmware=_guarded(lambda: read_tree(host.path(firmware_folder(host)))),
         packages=packages.read_packages(host),
-        network=take_network(host),
     )
 
 
@@ -61,10 +61,10 @@ def moment(host: Host) -> str:
 def firmware_folder(host: Host) -> str:
     """Name the folder with the packages' own firmware.
 
-    After a rollback the kept tree lies over /lib/firmware; the packages' tree is then where the
-    known-good's initrd bound it before (packaging/initramfs).
+    On a known-good boot the kept tree lies over /lib/firmware, until a package manager begins; the
+    packages' tree is then where the known-good's initrd bound it before (packaging/initramfs).
     """
-    return PACKAGED_FIRMWARE if host.exists(PACKAGED_FIRMWARE) else _FIRMWARE
+    return PACKAGED_FIRMWARE if host.exists(KEPT_FIRMWARE_MOUNTED) else _FIRMWARE
 
 
 def _loaded(host: Host, runs: Kernel | Unknown) -> tuple[Module, ...] | Unknown:

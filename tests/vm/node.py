@@ -51,6 +51,7 @@ class Node:
         # The guest's way to the API server is part of QEMU's command line: it listens first.
         self.api = ApiServer(PKI(image.pki), log_file=folder / "api.log")
         self.api.__enter__()
+        self.api.add_node(NODE)
         self.machine = Machine(image, folder, backing=backing, api_port=self.api.port)
         self.folder = folder
 

@@ -11,8 +11,8 @@ Fingerprint = NewType("Fingerprint", str)
 
 SHOWN_DIGITS: Final = 12
 
-OURS: Final = ("trialboot.",)
-_PLACES: Final = ("BOOT_IMAGE=", "initrd=")
+# vt.handoff= is Ubuntu's GRUB speaking to Plymouth: some entries have it, some have not.
+_NOT_PART: Final = ("BOOT_IMAGE=", "initrd=", "vt.handoff=", "trialboot.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +49,11 @@ def tree_identity(tree: Tree) -> str:
 def plain_command_line(command_line: str) -> str:
     """Drop the words that a loader or trialboot adds to say where things lie.
 
-    `BOOT_IMAGE=` and `initrd=` name files, `trialboot.*` names a kept boot set: none of them makes
-    another boot set. Everything else does, in its order.
+    `BOOT_IMAGE=` and `initrd=` name files, `trialboot.*` a kept boot set, `vt.handoff=` a screen:
+    none of them makes another boot set. Everything else does, in its order.
     """
     words = command_line.split()
-    return " ".join(word for word in words if not word.startswith((*_PLACES, *OURS)))
+    return " ".join(word for word in words if not word.startswith(_NOT_PART))
 
 
 def shown(fingerprint: str) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from trialboot.core.change import BootDetail, Change
-from trialboot.core.facts import BootId, EntryId, Kernel, Module, Network, Package, Tree, Unknown
+from trialboot.core.facts import BootId, EntryId, Kernel, Module, Package, Tree, Unknown
 from trialboot.core.machine import Choice
 from trialboot.core.protection import Protection
 from trialboot.core.verdict import Verdict
@@ -18,7 +18,6 @@ class Snapshot:
     modules: tuple[Module, ...] | Unknown
     firmware: Tree | Unknown
     packages: tuple[Package, ...] | Unknown
-    network: Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,9 @@ from trialboot.host import Host
 from trialboot.workers import oneshot
 from trialboot.writers import store
 
+NETWORK = f"{store.STATE}/network.json"
+"""The last sample, for people: what the verdict was found from."""
+
 
 def work(host: Host) -> None:
     """Leave the verdict for the daemon."""
@@ -16,6 +19,7 @@ def work(host: Host) -> None:
     learned = verification.learn_from(host, judgement, network)
     if isinstance(learned, Unknown):
         _say(f"nothing was learned from this boot: {learned.why}")
+    store.save(host, NETWORK, network)
     store.save(host, store.JUDGEMENT, judgement, mode=0o644)
 
 
