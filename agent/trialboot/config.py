@@ -20,6 +20,8 @@ else:
     import tomli as tomllib
 
 PATH: Final = "/etc/trialboot/trialboot.toml"
+_MOST_SECONDS: Final = 31_536_000
+"""A year: what lies beyond it, such as inf and nan, is no time that anybody waits."""
 _T = TypeVar("_T")
 
 
@@ -142,7 +144,8 @@ def _word(kind: type[Word], value: Any, key: str) -> Word:
 
 
 def _seconds(value: Any, key: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+    a_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not a_number or not 0 <= value <= _MOST_SECONDS:
         raise ConfigError(f"{PATH}: {key} must be a number of seconds, not {value!r}")
     return float(value)
 

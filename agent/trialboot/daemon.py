@@ -127,6 +127,9 @@ class Daemon:
         self._act_on_jobs()
         if self._stopping:
             return
+        self._sleep(seconds)
+
+    def _sleep(self, seconds: float) -> None:
         for key, _ in self._selector.select(seconds):
             key.data()
 
@@ -290,7 +293,7 @@ class Daemon:
             if self._host.monotonic() > limit:
                 raise HostError(f"{PIN} took more than {PIN_LIMIT:.0f} s")
             if PIN not in self._ended:
-                self._selector.select(1.0)
+                self._sleep(1.0)
             journal.tell_supervisor("WATCHDOG=1")
         result = self._ended.pop(PIN)
         if result != "done":

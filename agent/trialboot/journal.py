@@ -41,7 +41,7 @@ def stepped(before: Trial, after: Trial) -> None:
         "TRIALBOOT_CANDIDATE": after.candidate.boot_set.release if after.candidate else "",
     }
     told = after.story[-1].text if after.story else ""
-    _log.warning("%s → %s: %s", before.phase, after.phase, told, extra=fields)
+    _log.warning("%s", told or f"{before.phase} → {after.phase}", extra=fields)
 
 
 def judged(trial: Trial) -> None:

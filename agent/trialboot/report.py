@@ -247,7 +247,9 @@ def _arming_lines(state: Mapping[str, Any]) -> list[str]:
     phase = state["phase"]
     if phase == Phase.ARMED:
         good = _release(state["known_good"])
-        return [f"It is a trial: the default stays on the known-good {good}; it is booted once."]
+        return [
+            f"It is a trial: the default stays on the known-good {good}; the candidate is booted once."
+        ]
     if phase == Phase.RECOVERED and state["condemned"]:
         bad, good = state["condemned"][-1]["release"], _release(state["known_good"])
         return [f"{bad} was condemned and is not booted again; the known-good {good} is."]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -26,6 +28,7 @@ NODE = "node-a"
 STATE = "/run/trialboot/state.json"
 RECORD = "/var/lib/trialboot/decision.json"
 RECEIPT = "trialboot.io/cordoned"
+KNOWN_GOOD = "trialboot-known-good"
 
 # Short times: the guest is emulated, but a healthy one needs no more than this to settle.
 CONFIG = """\
@@ -94,6 +97,26 @@ class Node:
         lines = self.machine.exec("grub-editenv /boot/grub/grubenv list").stdout.splitlines()
         return dict(line.split("=", 1) for line in lines if "=" in line)
 
+    def known_good_entry(self) -> dict[str, str]:
+        """What GRUB's known-good entry is made from."""
+        text = self.machine.read("/boot/trialboot/known-good.sh")
+        words = [word for word in shlex.split(text, comments=True) if "=" in word]
+        return dict(word.split("=", 1) for word in words)
+
+    def default_release(self) -> str:
+        """The release that GRUB's persistent default boots, from the loader's own files."""
+        assert self.grubenv()["saved_entry"] == KNOWN_GOOD
+        return self.known_good_entry()["RELEASE"]
+
+    def once_kernel(self) -> str:
+        """The kernel that GRUB's one-shot starts, by the loader's own files; empty without one."""
+        entry = self.grubenv().get("next_entry", "")
+        if not entry:
+            return ""
+        menu = self.machine.read("/boot/grub/grub.cfg")
+        body = menu[menu.index(f"'{entry.rpartition('>')[2]}'") :]
+        return re.search(r"^\s*linux\s+(\S+)", body, re.MULTILINE)[1]  # type: ignore[index]  # a match or a failed test
+
     def wait_state(
         self, what: str, good: Callable[[dict[str, Any]], bool], timeout: float = 240.0
     ) -> dict[str, Any]:
@@ -116,6 +139,13 @@ class Node:
         return self.wait_state(
             f"phase {phase}", lambda state: bool(state["phase"] == phase), timeout
         )
+
+    def wait_serial(self, text: str, timeout: float) -> None:
+        """Wait until the serial console has said something."""
+        until = time.monotonic() + timeout
+        while text not in self.machine.serial():
+            assert time.monotonic() < until, f"the console never said «{text}»"
+            time.sleep(0.5)
 
     def wait_release(self, release: str, old_boot: str, timeout: float = 300.0) -> str:
         """Wait for another boot and check which kernel it runs; give its boot id."""
@@ -146,6 +176,11 @@ class Node:
 
     def has_receipt(self) -> bool:
         return RECEIPT in (self.object()["metadata"].get("annotations") or {})
+
+    def receipt(self) -> dict[str, Any]:
+        """Our own mark on the Node."""
+        receipt: dict[str, Any] = json.loads(self.object()["metadata"]["annotations"][RECEIPT])
+        return receipt
 
     def condition(self) -> dict[str, Any] | None:
         found = [c for c in self.object()["status"]["conditions"] if c["type"] == "BootProven"]

@@ -237,10 +237,12 @@ def _booted(trial: Trial, event: Booted, policy: Policy) -> Decision:
 
 
 def _booted_armed(trial: Trial, event: Booted, running: Choice, policy: Policy) -> Decision:
-    if event.once_pending or not policy.armed:
+    if not policy.armed:
         return _same(trial)
+    # A power cut between the one-shot and its record lets it be set again under what it booted:
+    # only the known-good may still be waiting for it.
     if _is_known_good(trial, running):
-        return _never_came_up(trial, event.at)
+        return _same(trial) if event.once_pending else _never_came_up(trial, event.at)
     # Usually the candidate itself. A package run may have changed its files once more after it
     # was armed: what runs is what is on trial.
     trial = _told(
@@ -251,6 +253,7 @@ def _booted_armed(trial: Trial, event: Booted, running: Choice, policy: Policy) 
     return Decision(
         trial=trial,
         todo=(
+            *((ForgetOnce(),) if event.once_pending else ()),
             _tell(
                 trial,
                 event.at,
@@ -304,6 +307,9 @@ def _seen(trial: Trial, event: Seen, policy: Policy) -> Decision:
     if not policy.armed:
         return _released(trial, event.at)
     if isinstance(event.wanted, Unknown) or trial.known_good is None or not trial.pinned:
+        return _same(trial)
+    if trial.running is None:
+        # It may be a candidate that runs: nothing is armed or undone under it.
         return _same(trial)
     match trial.phase:
         case Phase.STEADY | Phase.RECOVERED:
@@ -442,6 +448,9 @@ def _pin(good: Choice | None) -> tuple[Action, ...]:
 
 
 def _judged_trial(trial: Trial, event: Judged, policy: Policy) -> Decision:
+    if trial.running is None:
+        # It may be the known-good that runs: a verdict on it is none on the candidate.
+        return _same(trial)
     match event.verdict.outcome:
         case Outcome.SOUND:
             return _bless(trial, event)
@@ -469,7 +478,7 @@ def _judged_trial(trial: Trial, event: Judged, policy: Policy) -> Decision:
 
 def _bless(trial: Trial, event: Judged) -> Decision:
     proven = trial.candidate
-    if proven is None or trial.running is None:
+    if proven is None:
         return _same(trial)
     blessed = _told(
         replace(

@@ -18,6 +18,14 @@ LINE = "libfoo{} 1.0 amd64 same < 1.1 amd64 same /var/cache/apt/archives/libfoo{
 ACT = LINE.format(1, 1)
 
 
+MOUNTS = """\
+22 1 254:2 / / rw,relatime - ext4 /dev/vda2 rw
+30 22 254:2 /usr/lib/firmware /run/trialboot/packaged-firmware ro - ext4 /dev/vda2 rw
+31 22 254:2 /usr/lib/trialboot/kept/f261/firmware /usr/lib/firmware ro - ext4 /dev/vda2 rw
+40 22 0:33 /kept/lib/firmware /lib/firmware rw - tmpfs somebody-elses rw
+"""
+
+
 class Place:
     """A copy of the hook whose folders lie below a test's own: nothing else can move them."""
 
@@ -25,6 +33,8 @@ class Place:
         self.spool = folder / "spool"
         self.spool.mkdir(mode=0o700)
         self.flag = folder / "kept-firmware-mounted"
+        self.mounts = folder / "mountinfo"
+        self.mounts.write_text(MOUNTS)
         self.bin = folder / "bin"
         self.bin.mkdir()
         self.hook = folder / "package-hook"
@@ -35,6 +45,7 @@ class Place:
         for name, value in (
             ("spool", str(self.spool)),
             ("kept_firmware_mounted", str(self.flag)),
+            ("mounts", str(self.mounts)),
             ("PATH", f"{self.bin}:/usr/bin:/bin"),
         ):
             text, found = re.subn(rf"(?m)^{name}=.*$", f"{name}={value}", text)
@@ -217,7 +228,8 @@ def test_kept_firmware_is_uncovered_before_anything_is_unpacked(
     place.run(event, CONFIGURATION + ACT)
     begins = event.endswith("begin")
     assert place.flag.exists() is not begins
-    assert (said.read_text() if said.exists() else "") == ("-l /lib/firmware\n" if begins else "")
+    told = said.read_text() if said.exists() else ""
+    assert told == ("-l /usr/lib/firmware\n" if begins else "")
     assert len(place.names()) == 2
 
 
