@@ -26,7 +26,9 @@ from trialboot.host import Host, write_durably
 from trialboot.metrics import render
 
 _BUS: Final = ("org.trialboot1", "/org/trialboot1", "org.trialboot1.Manager")
-_MODE: Final = re.compile(r"^mode\s*=.*$", re.MULTILINE)
+_MODE: Final = re.compile(
+    r"""^([ \t]*mode[ \t]*=[ \t]*)("[^"\n]*"|'[^'\n]*'|[^#\n]*)""", re.MULTILINE
+)
 _OUTCOME_CODES: Final[Mapping[Outcome, int]] = {
     Outcome.SOUND: 0,
     Outcome.WORSE: 1,
@@ -55,13 +57,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"trialboot {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
-    _verb(verbs, "status", _status, "where this host stands")
-    following = _verb(verbs, "next", _next, "what the next boot will change")
+    _reading(verbs, "status", _status, "where this host stands")
+    following = _reading(verbs, "next", _next, "what the next boot will change")
     following.add_argument(
         "--exit-code", action="store_true", help="end with 1 if the next boot changes something"
     )
-    _verb(verbs, "verify", _verify, "judge this boot now; ends with 0 sound, 1 worse, 2 unsure")
-    _verb(verbs, "why", _why, "the last trial, told in ten lines")
+    _reading(verbs, "verify", _verify, "judge this boot now; ends with 0 sound, 1 worse, 2 unsure")
+    _reading(verbs, "why", _why, "the last trial, told in ten lines")
     _verb(verbs, "arm", _arm, "let trialboot act: changed boots become trials")
     _verb(verbs, "observe", _observe, "read, judge and report only")
     _verb(verbs, "retry", _retry, "let condemned boot sets be tried again")
@@ -73,8 +75,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _verb(verbs: Any, name: str, command: Command, text: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
-    parser.add_argument("--json", action="store_true", help="JSON, with a format number")
     parser.set_defaults(command=command)
+    return parser
+
+
+def _reading(verbs: Any, name: str, command: Command, text: str) -> argparse.ArgumentParser:
+    parser = _verb(verbs, name, command, text)
+    parser.add_argument("--json", action="store_true", help="JSON, with a format number")
     return parser
 
 
@@ -159,7 +166,9 @@ def _set_mode(host: Host, mode: Mode) -> int:
     text = host.read_text(PATH) if host.exists(PATH) else ""
     line = f'mode = "{mode}"'
     # A key above the first section is what TOML takes as ours.
-    changed = _MODE.sub(line, text, count=1) if _MODE.search(text) else f"{line}\n{text}"
+    changed, found = _MODE.subn(rf'\1"{mode}"', text, count=1)
+    if not found:
+        changed = f"{line}\n{text}"
     if parse_config(changed).mode is not mode:
         raise ConfigError(f"{PATH}: write {line} above the first section by hand")
     try:
@@ -209,7 +218,7 @@ def _run(host: Host, options: argparse.Namespace) -> int:
 
 def _outlook(host: Host) -> Outlook | Unknown:
     try:
-        return snapshot.look_ahead(host, Trial())
+        return snapshot.look_ahead(host, Trial(), remember=False)
     except TrialbootError as error:
         return Unknown(str(error))
 

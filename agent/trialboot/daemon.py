@@ -44,7 +44,9 @@ NODE: Final = "trialboot-node.service"
 RENDER: Final = "trialboot-render.service"
 
 QUIET_AFTER_PACKAGES: Final = 5.0
-"""Seconds without a note after which a package run counts as over: kernel hooks come in bursts."""
+"""Seconds after its end in which a package run may go on: some make many cycles."""
+PACKAGES_AT_MOST: Final = 600.0
+"""Seconds after which a package run is looked at that never told its end: it was killed."""
 RENDER_AFTER: Final = 2.0
 """Seconds: one metrics page for a burst of changes."""
 PIN_LIMIT: Final = 900.0
@@ -70,6 +72,7 @@ class Daemon:
         self._timers: dict[str, float] = {}
         self._ended: dict[str, str] = {}
         self._node_wait = RETRY_FIRST
+        self._package_run = ""
         self._stopping = False
         self._selector = selectors.DefaultSelector()
 
@@ -148,7 +151,7 @@ class Daemon:
     def _act_on_timers(self) -> None:
         handlers: dict[str, Callable[[], None]] = {
             "watchdog": self._ping,
-            "snapshot": lambda: self._start(SNAPSHOT),
+            "snapshot": self._look,
             "verify": lambda: self._start(VERIFY),
             "node": self._deliver,
             "finish": self._finish,
@@ -172,6 +175,10 @@ class Daemon:
             self._bus.start_unit(unit)
         except HostError as error:
             self._note_trouble(unit, str(error))
+
+    def _look(self) -> None:
+        self._package_run = ""
+        self._start(SNAPSHOT)
 
     def _job_done(self, unit: str, result: str) -> None:
         self._ended[unit] = result
@@ -224,7 +231,8 @@ class Daemon:
         self._advance(Judged(at=judgement.at, boot=judgement.boot, verdict=judgement.verdict))
         journal.judged(self._decision.trial)
         self._set_timer("verify", self._config.verify.repeat_seconds)
-        self._start(SNAPSHOT)
+        if not self._package_run:
+            self._start(SNAPSHOT)
 
     def _no_judgement(self, why: str) -> Judgement:
         verdict = Verdict(outcome=Outcome.UNSURE, reasons=(f"this boot was not judged: {why}",))
@@ -338,9 +346,15 @@ class Daemon:
         notes = spool.take_notes(self._host)
         if not notes:
             return
-        ends = sum(note.event.endswith("end") for note in notes)
-        self._count("transactions", ends)
-        self._set_timer("snapshot", QUIET_AFTER_PACKAGES)
+        was_open = self._package_run
+        for note in notes:
+            self._package_run = spool.run_after(self._package_run, note)
+        self._count("transactions", sum(note.event == "end" for note in notes))
+        if not self._package_run:
+            self._set_timer("snapshot", QUIET_AFTER_PACKAGES)
+        elif not was_open:
+            # Half-way through, the boot files are neither the old nor the new ones.
+            self._set_timer("snapshot", PACKAGES_AT_MOST)
 
     def _ask(self, wish: str) -> None:
         if wish == "retry":

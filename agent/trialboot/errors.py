@@ -17,12 +17,6 @@ class HostError(TrialbootError):
     exit_code = 74
 
 
-class NotNowError(TrialbootError):
-    """Right request, wrong moment: the trial's phase does not allow it."""
-
-    exit_code = 75
-
-
 class ConfigError(TrialbootError):
     """The configuration file is wrong; the text names the key."""
 

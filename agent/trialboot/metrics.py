@@ -1,7 +1,7 @@
 """The metrics page, rendered from the state file. A scrape reads a file, never the host.
 
 Counters are the daemon's own and outlive it; every label value of a fixed set is there from the
-start, so that `increase()` has its zero (alert rules: packaging/prometheus).
+start, so that `increase()` has its zero.
 """
 
 from collections.abc import Iterable, Mapping
@@ -113,7 +113,7 @@ def _gauges(state: Mapping[str, Any]) -> Iterable[Any]:
     )
     yield GaugeMetricFamily(
         "trialboot_node_cordoned",
-        "1 if trialboot holds the node cordoned",
+        "1 if the API server has the node cordoned, whoever did it",
         value=bool(state["cluster"]["cordoned"]),
     )
     yield GaugeMetricFamily(

@@ -247,9 +247,7 @@ def _arming_lines(state: Mapping[str, Any]) -> list[str]:
     phase = state["phase"]
     if phase == Phase.ARMED:
         good = _release(state["known_good"])
-        return [
-            f"It is a trial: the default stays on the known-good {good}; the candidate is booted once."
-        ]
+        return [f"It is a trial, booted once: the default stays on the known-good {good}."]
     if phase == Phase.RECOVERED and state["condemned"]:
         bad, good = state["condemned"][-1]["release"], _release(state["known_good"])
         return [f"{bad} was condemned and is not booted again; the known-good {good} is."]

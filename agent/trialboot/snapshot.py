@@ -95,19 +95,25 @@ class _BootSide:
     cache: dict[str, str]
 
 
-def look_ahead(host: Host, trial: Trial) -> Outlook:
-    """Tell what runs, what would boot next, and what that changes. Raises `HostError`."""
+def look_ahead(host: Host, trial: Trial, *, remember: bool = True) -> Outlook:
+    """Tell what runs, what would boot next, and what that changes. Raises `HostError`.
+
+    Unless told otherwise it remembers what this boot loaded and what was hashed.
+    """
     runs = kernel.read_kernel(host)
     if isinstance(runs, Unknown):
         raise HostError(f"the running kernel cannot be read: {runs.why}")
     side = _BootSide(host, runs, bootmenu.read_menu(host), _read_cache(host))
-    outlook = _look(side, trial)
-    _write_cache(host, side.cache)
+    ran = _ran(side)
+    if remember and isinstance(ran, Ran):
+        store.save(host, _RAN, ran)
+    outlook = _look(side, trial, ran)
+    if remember:
+        _write_cache(host, side.cache)
     return outlook
 
 
-def _look(side: _BootSide, trial: Trial) -> Outlook:
-    ran = _ran(side)
+def _look(side: _BootSide, trial: Trial, ran: Ran | Unknown) -> Outlook:
     wanted = _wanted(side)
     loaded = modules.read_loaded_modules(side.host, side.kernel.release)
     rows = _changes(_base(side, trial, ran), wanted, loaded)
@@ -203,10 +209,7 @@ def _ran(side: _BootSide) -> Ran | Unknown:
     stored = store.load(side.host, _RAN, Ran)
     if isinstance(stored, Ran) and stored.boot == side.kernel.boot:
         return stored
-    ran = _read_ran(side)
-    if isinstance(ran, Ran):
-        store.save(side.host, _RAN, ran)
-    return ran
+    return _read_ran(side)
 
 
 def _read_ran(side: _BootSide) -> Ran | Unknown:

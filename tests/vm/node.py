@@ -250,6 +250,7 @@ def kept_disk(image: Image, package: Path, name: str, make: Callable[[Path], Non
     )
     key = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
     folder = cache() / f"disks-{key}"
+    _forget_old_disks(folder)
     folder.mkdir(parents=True, exist_ok=True)
     disk = folder / f"{name}.qcow2"
     with _alone(folder / f"{name}.lock"):
@@ -258,6 +259,13 @@ def kept_disk(image: Image, package: Path, name: str, make: Callable[[Path], Non
             make(draft)
             draft.rename(disk)
     return disk
+
+
+def _forget_old_disks(present: Path) -> None:
+    """Keep the disks of the last two builds; each is some hundred MiB."""
+    others = [f for f in cache().glob("disks-*") if f != present]
+    for folder in sorted(others, key=lambda f: f.stat().st_mtime)[:-1]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

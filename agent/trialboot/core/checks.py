@@ -70,11 +70,13 @@ def _pods(contract: Contract, picture: Picture) -> Check:
     reasons, notes = [], []
     for promise in contract.pod_roles:
         there = present.get(promise.pods, 0)
+        # A pod that comes between the reads of links and programs is in one of them alone.
+        base = max(had.get(promise.pods, 0), promise.carried)
         now = carried.get((promise.pods, promise.role), 0)
         if not there:
-            notes.append(f"no pod interface {promise.pods} now, {had[promise.pods]} before")
-        elif now * had[promise.pods] < promise.carried * there:
-            reasons.append(_coverage(promise, now, there, had[promise.pods]))
+            notes.append(f"no pod interface {promise.pods} now, {base} before")
+        elif now * base < promise.carried * there:
+            reasons.append(_coverage(promise, now, there, base))
     return _answer("pods", reasons, notes)
 
 

@@ -225,24 +225,41 @@ def _booted(trial: Trial, event: Booted, policy: Policy) -> Decision:
             )
         )
     came = replace(trial, boot=event.boot, running=event.running, judged=None)
+    if not policy.armed:
+        return _booted_unarmed(came, event)
+    return _booted_known(came, event, event.running)
+
+
+def _booted_unarmed(trial: Trial, event: Booted) -> Decision:
+    """Observe mode: what the loader did is not judged; a trial that is over is forgotten."""
+    waits = trial.phase is Phase.ARMED and event.once_pending
+    if waits or trial.phase not in {Phase.ARMED, Phase.TRIAL, Phase.CONDEMNED}:
+        return _same(trial)
+    rest = replace(trial, phase=Phase.STEADY, candidate=None)
+    return _same(_told(rest, event.at, "observe mode: the trial was given up"))
+
+
+def _booted_known(trial: Trial, event: Booted, running: Choice) -> Decision:
     match trial.phase:
         case Phase.ARMED:
-            return _booted_armed(came, event, event.running, policy)
+            return _booted_armed(trial, event, running)
         case Phase.TRIAL:
-            return _booted_trial(came, event, event.running)
+            return _booted_trial(trial, event, running)
         case Phase.CONDEMNED:
-            return _booted_condemned(came, event, event.running)
+            return _booted_condemned(trial, event, running)
         case Phase.STEADY | Phase.RECOVERED | Phase.STRANDED:
-            return _same(came)
+            return _same(trial)
 
 
-def _booted_armed(trial: Trial, event: Booted, running: Choice, policy: Policy) -> Decision:
-    if not policy.armed:
-        return _same(trial)
+def _booted_armed(trial: Trial, event: Booted, running: Choice) -> Decision:
     # A power cut between the one-shot and its record lets it be set again under what it booted:
     # only the known-good may still be waiting for it.
     if _is_known_good(trial, running):
         return _same(trial) if event.once_pending else _never_came_up(trial, event.at)
+    if _is_condemned(trial, running.boot_set):
+        rest = replace(trial, phase=Phase.STEADY, candidate=None)
+        words = f"{running.boot_set.release} was booted, which is condemned: no second trial"
+        return Decision(trial=_told(rest, event.at, words), todo=(ForgetOnce(),))
     # Usually the candidate itself. A package run may have changed its files once more after it
     # was armed: what runs is what is on trial.
     trial = _told(

@@ -44,8 +44,15 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
     if is_dataclass(kind):
         return _parse_dataclass(kind, value, where)
     if isinstance(kind, type) and issubclass(kind, Enum):
-        return kind(value)
+        return _parse_enum(kind, value, where)
     return _parse_plain(kind, value, where)
+
+
+def _parse_enum(kind: type[Enum], value: Any, where: str) -> Enum:
+    try:
+        return kind(value)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
 def _parse_plain(kind: Any, value: Any, where: str) -> Any:
@@ -86,6 +93,8 @@ def _parse_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, .
 def _parse_dataclass(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
         raise ValueError(f"{where}: object expected, found {type(value).__name__}")  # noqa: TRY004  one error kind for all files
+    if value.get(_IS, kind.__name__) != kind.__name__:
+        raise ValueError(f"{where}: {kind.__name__} expected, found {value[_IS]}")
     hints = get_type_hints(kind)
     known = {f.name: f for f in fields(kind)}
     unknown = sorted(set(value) - set(known) - {_IS})

@@ -20,6 +20,7 @@ from trialboot.core.actions import (
 )
 from trialboot.core.bootset import BootSet
 from trialboot.core.facts import EntryId, Unknown
+from trialboot.core.machine import Trial
 from trialboot.core.menu import KNOWN_GOOD, MenuEntry
 from trialboot.errors import LoaderError, VaultError
 from trialboot.host import Host
@@ -36,6 +37,16 @@ def work(host: Host) -> None:
     loader = Grub(host)
     for action in takewhile(lambda action: isinstance(action, PIN_ACTIONS), decision.todo):
         perform(host, loader, action)
+    _forget_old_sets(host, decision.trial)
+
+
+def _forget_old_sets(host: Host, trial: Trial) -> None:
+    """Bound the vault: the known-good, the candidate, and the newest one beside them stay."""
+    named = (trial.known_good, trial.candidate.boot_set if trial.candidate else None)
+    needed = {boot_set.fingerprint for boot_set in named if boot_set is not None}
+    others = [fingerprint for fingerprint in vault.kept(host) if fingerprint not in needed]
+    for fingerprint in sorted(others, key=lambda f: vault.kept_at(host, f))[:-1]:
+        vault.drop(host, fingerprint)
 
 
 def perform(host: Host, loader: Loader, action: Action) -> None:

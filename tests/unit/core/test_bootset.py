@@ -71,6 +71,7 @@ def test_the_time_of_a_change_is_not_part_of_a_tree() -> None:
     [
         ("BOOT_IMAGE=/boot/vmlinuz root=UUID=1 ro", "root=UUID=1 ro"),
         ("initrd=\\initrd.img quiet", "quiet"),
+        ("ro vt.handoff=7 quiet", "ro quiet"),
         ("ro trialboot.kept=abc quiet", "ro quiet"),
         ("  ro \t quiet\n", "ro quiet"),
         ("noinitrd rd.initrd=1", "noinitrd rd.initrd=1"),

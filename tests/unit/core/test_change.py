@@ -187,8 +187,10 @@ SENTENCES = {
             row(Area.INITRD, "initrd of 6.1", "as before", "rebuilt"),
             row(Area.COMMAND_LINE, "command line", "a", "b"),
         ],
-        "switches the kernel 6.1 → 6.2, loads a rebuilt initrd and changes the kernel "
-        "command line.",
+        (
+            "switches the kernel 6.1 → 6.2, loads a rebuilt initrd "
+            "and changes the kernel command line."
+        ),
     ),
 }
 

@@ -50,7 +50,7 @@ def failing(network: Network, learned: Network = NETWORK) -> list[str]:
     return [c.name for c in checks if c.answer is not Answer.PASS]
 
 
-# --- what must pass -----------------------------------------------------------------------------
+# --- what must pass ---------------------------------------------------------------------------
 
 
 def test_a_network_keeps_its_own_promise_without_a_word() -> None:
@@ -136,7 +136,7 @@ def test_what_is_new_is_a_note(name: str, after: dict[str, tuple[object, ...]], 
     assert (found.answer, found.notes) == (Answer.PASS, (note,))
 
 
-# --- what must fail -----------------------------------------------------------------------------
+# --- what must fail ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_reasons_stop_where_nobody_reads_on(extra: int) -> None:
 
 @pytest.mark.parametrize("part", ["links", "routes", "rules", "attachments"])
 def test_a_network_that_cannot_be_read_is_no_verdict(part: str) -> None:
-    blind: Network = replace(NETWORK, **{part: Unknown("EPERM")})  # type: ignore[arg-type]
+    blind: Network = replace(NETWORK, **{part: Unknown("EPERM")})
     (found,) = network_checks(contract(), blind)
     assert (found.name, found.answer) == ("network", Answer.NO_VERDICT)
     assert found.reasons[0].startswith("the network could not be read: ")
@@ -293,7 +293,7 @@ def test_a_network_that_has_more_than_was_promised_never_fails(
     assert failing(some(promised | more), some(promised)) == []
 
 
-# --- services -----------------------------------------------------------------------------------
+# --- services ---------------------------------------------------------------------------------
 
 LINE = 'level=fatal msg="BPF program is too large. Processed 1000001 insn"'
 
@@ -380,7 +380,7 @@ def test_processes_that_cannot_be_listed_are_no_verdict() -> None:
     assert (found.answer, found.reasons) == (Answer.NO_VERDICT, ("processes: EPERM",))
 
 
-# --- nothing learned yet --------------------------------------------------------------------------
+# --- nothing learned yet ----------------------------------------------------------------------
 
 
 def test_a_default_route_through_a_working_link_is_worth_learning_from() -> None:

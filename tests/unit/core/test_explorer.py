@@ -3,13 +3,16 @@
 Run with `pytest -s` to see how many there are; TRIALBOOT_EXPLORE_DEPTH goes deeper.
 """
 
+import json
 import os
 from collections import Counter
 from dataclasses import dataclass, field
 
-from tests.unit.core.world import Model, Step, World
+from tests.unit.core.world import Model, World
+from trialboot.core.machine import Decision
+from trialboot.core.record import parse, plain
 
-DEPTH = int(os.environ.get("TRIALBOOT_EXPLORE_DEPTH", "7"))
+DEPTH = int(os.environ.get("TRIALBOOT_EXPLORE_DEPTH", "5"))
 
 
 @dataclass
@@ -92,6 +95,8 @@ def test_no_accident_leads_where_nobody_may_be() -> None:
         f"{len(explorer.model.shelf.decisions)} decisions; by phase: {dict(phases)}"
     )
     print(seen)
+    for decision in explorer.model.shelf.decisions:
+        assert parse(Decision, json.loads(json.dumps(plain(decision)))) == decision
     told = "\n\n".join(
         f"BROKEN LAW: {law}\n  " + "\n  ".join(story) for law, story in explorer.broken.items()
     )

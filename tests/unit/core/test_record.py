@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.unit.core.samples import NETWORK, boot_set, contract
 from trialboot.core.actions import Action, BootOnce, ForgetOnce, Reboot, Unpin
 from trialboot.core.contract import Contract
-from trialboot.core.facts import BootId, EntryId, Network, Unknown
+from trialboot.core.facts import BootId, EntryId, Network, Unit, Unknown
 from trialboot.core.machine import Choice, Decision, Phase, Trial
 from trialboot.core.outlook import Judgement, Outlook
 from trialboot.core.record import parse, plain
@@ -71,6 +71,11 @@ def test_a_whole_number_may_stand_for_a_float() -> None:
     patience = parse(Patience, {"settle": 5})
     assert patience == Patience(settle=5.0)
     assert type(patience.settle) is float
+
+
+def test_a_switch_is_not_a_number() -> None:
+    unit = {"name": "kubelet.service", "state": "active", "restarts": True}
+    assert refused(Unit, unit) == "record.restarts: int expected, found bool"
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,9 @@ class Start(Enum):
     """Who chose what runs now."""
 
     ONCE = auto()
+    """The loader's one-shot, while a candidate was armed: this is a trial."""
+    LEFT_OVER = auto()
+    """A one-shot that the power cut did not let us take back."""
     DEFAULT = auto()
     HAND = auto()
 
@@ -131,17 +134,7 @@ class Shelf:
         return self._numbers[decision]
 
     def step(self, stored: int, event: Event, *, armed: bool) -> Decision:
-        match event:
-            case Booted(running=running):
-                what = "" if isinstance(running, Unknown) else f"{running}"
-                key = (stored, "booted", what, event.once_pending, armed)
-            case Seen(wanted=wanted):
-                what = "" if isinstance(wanted, Unknown) else f"{wanted}"
-                key = (stored, "seen", what, False, armed)
-            case Judged():
-                key = (stored, "judged", event.verdict.outcome, False, armed)
-            case Retried():
-                key = (stored, "retried", "", False, armed)
+        key = (stored, *_gist(event), armed)
         if key not in self._steps:
             trial = self.decisions[stored].trial
             self._steps[key] = step(trial, event, Policy(armed=armed))
@@ -275,7 +268,7 @@ class Model:
             yield Outcome.WORSE
             yield Outcome.UNSURE
 
-    # --- what can happen ------------------------------------------------------------------------
+    # --- what can happen ----------------------------------------------------------------------
 
     def moves(self, world: World) -> Iterator[Step]:
         yield from self._by_hand(world)
@@ -301,6 +294,7 @@ class Model:
         yield from self.tell(world, "seen: unknown", unreadable)
         for outcome in self.verdicts(world):
             yield from self.judged(world, outcome)
+        self._check_late(world)
         yield from self.operator(world)
         yield from self.packages(world)
 
@@ -324,7 +318,9 @@ class Model:
         retried = world._replace(rebooted=frozenset())
         yield from self.tell(retried, "the operator says retry", Retried(at=AT))
         mode = "observe" if world.armed else "arm"
-        yield f"the operator says {mode}", world._replace(armed=not world.armed)
+        # Who gives a trial up has it in hand: nothing else need end it.
+        by = Start.HAND if world.by is Start.ONCE else world.by
+        yield f"the operator says {mode}", world._replace(armed=not world.armed, by=by)
 
     def packages(self, world: World) -> Iterator[Step]:
         for name in SETS:
@@ -342,7 +338,7 @@ class Model:
                     ),
                 )
 
-    # --- power ----------------------------------------------------------------------------------
+    # --- power --------------------------------------------------------------------------------
 
     def start(self, world: World) -> World:
         """Start the machine as GRUB does; a boot set that dies is started over."""
@@ -350,7 +346,9 @@ class Model:
         default = world.default or world.wanted
         chosen, by = default, Start.DEFAULT
         if world.once and self.nature(world, self.loads(world, world.once)) is not Nature.DEAD:
-            chosen, by = self.loads(world, world.once), Start.ONCE
+            armed = self.trial(world).phase is Phase.ARMED
+            chosen = self.loads(world, world.once)
+            by = Start.ONCE if armed else Start.LEFT_OVER
         running = None if self.nature(world, chosen) is Nature.DEAD else chosen
         return self.restarted(world._replace(running=running, by=by, once=None))
 
@@ -362,7 +360,7 @@ class Model:
         rest = self.shelf.decisions[world.stored].todo
         return world._replace(stage=Stage.FINISH if rest else Stage.BOOT)
 
-    # --- decide, store, perform -------------------------------------------------------------------
+    # --- decide, store, perform ---------------------------------------------------------------
 
     def tell(self, world: World, words: str, event: Event) -> list[Step]:
         """Tell the machine an event: what becomes of it, cut anywhere; the last one is not cut."""
@@ -403,33 +401,35 @@ class Model:
         ]
 
     def _do(self, world: World, action: Action) -> World:
+        after = world
         match action:
             case Keep(boot_set=boot_set):
-                return world._replace(vault=world.vault | {boot_set.kernel})
+                after = world._replace(vault=world.vault | {boot_set.kernel})
             case PinKnownGood(boot_set=boot_set):
-                return world._replace(default=boot_set.kernel)
+                after = world._replace(default=boot_set.kernel)
             case BootOnce(entry=entry):
-                return world._replace(once=entry)
+                after = world._replace(once=entry)
             case ForgetOnce():
-                return world._replace(once=None)
+                after = world._replace(once=None)
             case Unpin():
-                return world._replace(default=None)
+                after = world._replace(default=None)
             case Tell(wish=wish):
-                return world._replace(cordoned=wish.cordoned)
+                after = world._replace(cordoned=wish.cordoned)
             case Reboot(leaving=leaving):
-                return self._reboot(world) if leaving == NOW else world
+                after = self._reboot(world) if leaving == NOW else world
+        return after
 
     def _reboot(self, world: World) -> World:
         name = world.running or GOOD
         self.demand(name not in world.rebooted, f"a second automatic reboot because of {name}")
         return world._replace(rebooted=world.rebooted | {name})
 
-    # --- the laws -----------------------------------------------------------------------------------
+    # --- the laws -----------------------------------------------------------------------------
 
     def _check(self, world: World, event: Event, decision: Decision) -> None:
         before, after = self.trial(world), decision.trial
         if not self.acts(world):
-            harmless = all(isinstance(a, ForgetOnce | Unpin) for a in decision.todo)
+            harmless = all(_gives_back(action) for action in decision.todo)
             self.demand(harmless, f"observe mode, and yet: {', '.join(map(_name, decision.todo))}")
         if after.known_good != before.known_good:
             earned = (
@@ -440,7 +440,20 @@ class Model:
             self.demand(
                 earned, "a boot set became the known-good without a sound verdict of its own"
             )
-        kept = world.vault
+        if (before.phase, after.phase) == (Phase.ARMED, Phase.CONDEMNED):
+            self.demand(world.once is None, "condemned, and it was not even tried")
+        self._check_todo(world, before, decision)
+
+    def _check_late(self, world: World) -> None:
+        """Let the verdict on an earlier boot come in now: it must move nothing."""
+        for verdict in VERDICTS.values():
+            event = Judged(at=AT, boot=BEFORE, verdict=verdict)
+            decision = self.shelf.step(world.stored, event, armed=world.armed)
+            same = decision == Decision(trial=self.trial(world))
+            self.demand(same, "a verdict on another boot has moved something")
+
+    def _check_todo(self, world: World, before: Trial, decision: Decision) -> None:
+        kept, after = world.vault, decision.trial
         for action in decision.todo:
             match action:
                 case Keep(boot_set=boot_set, entry=entry):
@@ -483,10 +496,10 @@ class Model:
                 "a one-shot is set while the default is not the known-good",
             )
 
-    # --- calm -------------------------------------------------------------------------------------
+    # --- calm ---------------------------------------------------------------------------------
 
     def calm(self, world: World) -> World:
-        """Go on for one round without any accident: the daemon works, every set shows its nature."""
+        """Go on for one round without accidents: the daemon works, every set shows its nature."""
         if world.stage is not Stage.OPEN:
             return self.daemon(world)[-1][1]
         world = self.tell(world, "seen", self.seen(world))[-1][1]
@@ -499,27 +512,55 @@ class Model:
         trial, running = self.trial(world), world.running
         if running is None:
             return
-        nature = self.nature(world, running)
         if not self.acts(world):
-            if not trial.report_only:
-                self.demand(world.default is None, "observe mode, and the pin stays for ever")
-            self.demand(world.once is None, "observe mode, and the one-shot stays for ever")
+            self._check_observed(world)
             return
-        if nature is Nature.WORSE:
-            self.demand(world.cordoned, "a bad boot set runs and the node takes pods")
-            self.demand(world.by is not Start.ONCE, "a bad candidate runs and nothing ends it")
-        if world.by is not Start.HAND:
+        if self.nature(world, running) is Nature.WORSE:
+            self._check_bad(world, running)
+        if world.by in {Start.ONCE, Start.DEFAULT}:
             self.demand(trial.phase is not Phase.CONDEMNED, "condemned, and there it stays")
-            in_doubt = trial.phase is not Phase.TRIAL or nature is Nature.UNSURE
-            self.demand(in_doubt, f"a trial of a {nature} boot set does not end")
+            in_doubt = self.nature(world, running) is Nature.UNSURE
+            self.demand(trial.phase is not Phase.TRIAL or in_doubt, "a trial does not end")
         if running == self.known_good(world):
             self.demand(not world.cordoned, "the sound known-good runs cordoned for ever")
             at_rest = {Phase.STEADY, Phase.ARMED, Phase.RECOVERED}
             self.demand(trial.phase in at_rest, f"the sound known-good stays {trial.phase}")
-        if trial.phase is Phase.ARMED:
-            self.demand(world.once is not None, "armed, but nothing will try the candidate")
-        else:
+        if trial.phase is not Phase.ARMED:
             self.demand(world.once is None, f"a one-shot is left over in the phase {trial.phase}")
+        elif trial.running is not None:
+            self.demand(world.once is not None, "armed, but nothing will try the candidate")
+
+    def _check_observed(self, world: World) -> None:
+        self.demand(world.once is None, "observe mode, and the one-shot stays for ever")
+        if not self.trial(world).report_only:
+            self.demand(world.default is None, "observe mode, and the pin stays for ever")
+            self.demand(not world.cordoned, "observe mode, and the cordon stays for ever")
+
+    def _check_bad(self, world: World, running: str) -> None:
+        trial = self.trial(world)
+        self.demand(world.cordoned, "a bad boot set runs and the node takes pods")
+        # One rollback for one candidate, and none of what nobody can name.
+        refused = {mark.fingerprint for mark in trial.condemned}
+        excused = trial.running is None or SETS[running].fingerprint in refused
+        ended = excused or world.by is not Start.ONCE
+        self.demand(ended, "a bad candidate runs and nothing ends it")
+
+
+def _gist(event: Event) -> tuple[str, str, bool]:
+    """Tell events of this model apart, faster than by their values."""
+    match event:
+        case Booted(running=running):
+            return "booted", _choice(running), event.once_pending
+        case Seen(wanted=wanted):
+            return "seen", _choice(wanted), False
+        case Judged():
+            return f"judged {event.boot}", event.verdict.outcome, False
+        case Retried():
+            return "retried", "", False
+
+
+def _choice(choice: Choice | Unknown) -> str:
+    return "" if isinstance(choice, Unknown) else f"{choice.entry} {choice.boot_set.kernel}"
 
 
 def _bare(decision: Decision) -> Decision:
@@ -540,6 +581,14 @@ def _bare_action(action: Action) -> Action:
             return Reboot("", leaving)
         case _:
             return action
+
+
+def _gives_back(action: Action) -> bool:
+    match action:
+        case Tell(wish=wish):
+            return not wish.cordoned
+        case _:
+            return isinstance(action, ForgetOnce | Unpin)
 
 
 def _name(action: Action) -> str:

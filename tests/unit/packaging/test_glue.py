@@ -110,7 +110,7 @@ def test_the_shipped_configuration_says_the_defaults() -> None:
     assert parse_config(text) == Config()
     keys = [line.removeprefix("#") for line in text.splitlines() if _is_key(line)]
     assert parse_config("\n".join(keys)) == Config()
-    assert len([key for key in keys if "=" in key]) == 11  # mode, 7 of [verify], 3 of [node]
+    assert len([key for key in keys if "=" in key]) == 12  # mode, 8 of [verify], 3 of [node]
 
 
 def _is_key(line: str) -> bool:

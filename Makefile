@@ -1,0 +1,46 @@
+# A thin face: each target sets the machine up (quick where nothing is missing) and runs one thing.
+# A fresh Debian 12 machine needs nothing before but make itself: apt-get install -y make
+
+PYTHON = $(shell packaging/set-up --python)
+RUN = PYTHONPATH=agent $(PYTHON)
+
+.PHONY: help demo test test-fast test-stories test-long lint bench deb run clean set-up
+
+help:  ## say what there is
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
+
+demo: set-up  ## play the incident on a virtual machine: a bad upgrade goes back by itself
+	@$(RUN) -m tests.vm.demo
+
+test: test-fast test-stories  ## everything that a change has to pass
+
+test-fast: set-up  ## linters, unit tests and tests of this host's kernel, with coverage
+	@mkdir -p build
+	$(PYTHON) -m coverage run --data-file=build/coverage -m pytest -m "not vm"
+	$(PYTHON) -m coverage report --data-file=build/coverage --skip-covered --precision=1
+	$(PYTHON) -m coverage report --data-file=build/coverage --include="*/trialboot/core/*" --fail-under=100
+
+test-stories: set-up  ## the stories on virtual machines, two at a time
+	TRIALBOOT_DEB=$$(packaging/build-deb build) $(PYTHON) -m pytest -m vm --numprocesses=2 --dist=worksteal --capture=tee-sys -v tests/vm/test_stories.py
+
+test-long: test  ## the same, then the machines under the stories, and the core two steps deeper
+	$(PYTHON) -m pytest -m vm -v tests/vm/test_harness.py
+	TRIALBOOT_EXPLORE_DEPTH=9 $(PYTHON) -m pytest tests/unit/core/test_explorer.py
+
+lint: set-up  ## the linters alone
+	$(PYTHON) -m pytest -q tests/unit/test_linters.py
+
+bench: set-up  ## what trialboot costs, beside its peers: a table, and build/bench.json
+	@$(RUN) -m tests.bench
+
+deb: set-up  ## the Debian package, into build/
+	@packaging/build-deb build
+
+run: set-up  ## trialboot on this machine, from the checkout, in observe mode
+	@$(RUN) -m trialboot run
+
+set-up:
+	@packaging/set-up
+
+clean:  ## remove what was built in the checkout; the cache outside it stays
+	rm -rf build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache agent/.import_linter_cache .hypothesis

@@ -1,0 +1,144 @@
+"""Plays systemd's manager and logind on a private bus, by a script, and writes down every call.
+
+`python supervisor.py ADDRESS ROOT`. ROOT/script.json says, unit by unit, what each start does:
+`[{"files": {"/path": "text"}, "deliver": false, "delay": 0.0, "result": "done"}, ...]`; the last
+one repeats. ROOT/calls.jsonl gets a line a call, with the decision that was on disk at that time.
+"""
+
+import ctypes
+import json
+import select
+import signal
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import dbus
+import dbus.service
+from dbus.mainloop.glib import DBusGMainLoop
+
+SYSTEMD: Final = "org.freedesktop.systemd1"
+LOGIND: Final = "org.freedesktop.login1"
+_PR_SET_PDEATHSIG: Final = 1
+_TURN: Final = 0.02
+
+
+@dataclass
+class Script:
+    """What the starts of units do."""
+
+    root: Path
+    starts: Counter[str] = field(default_factory=Counter)
+
+    def step(self, unit: str) -> dict[str, Any]:
+        steps = json.loads((self.root / "script.json").read_text()).get(unit) or [{}]
+        found: dict[str, Any] = steps[min(self.starts[unit], len(steps) - 1)]
+        self.starts[unit] += 1
+        return found
+
+    def perform(self, step: dict[str, Any]) -> str:
+        for path, text in step.get("files", {}).items():
+            place = self.root / path.lstrip("/")
+            if text is None:
+                place.unlink(missing_ok=True)
+            else:
+                place.write_text(text, encoding="utf-8")
+        if step.get("deliver"):
+            self._deliver()
+        return str(step.get("result", "done"))
+
+    def _deliver(self) -> None:
+        state = self.root / "var/lib/trialboot"
+        wish = json.loads((state / "wish.json").read_text())["value"]
+        value = {
+            "is": "Delivered",
+            "wish": wish,
+            "cordoned": wish["cordoned"],
+            "foreign": False,
+            "notices": [notice["key"] for notice in wish["notices"]],
+        }
+        (state / "delivered.json").write_text(json.dumps({"format": 1, "value": value}))
+
+    def log(self, call: str, **more: Any) -> None:
+        decision = self.root / "var/lib/trialboot/decision.json"
+        found = json.loads(decision.read_text())["value"] if decision.exists() else None
+        with (self.root / "calls.jsonl").open("a") as file:
+            file.write(json.dumps({"call": call, **more, "decision": found}) + "\n")
+
+
+class Systemd(dbus.service.Object):  # type: ignore[misc]  # dbus-python has no types
+    """The manager: jobs end after their step's delay, with its result."""
+
+    def __init__(self, connection: Any, script: Script) -> None:
+        super().__init__(connection, "/org/freedesktop/systemd1")
+        self._script = script
+        self._jobs: list[tuple[float, str, dict[str, Any]]] = []
+        self._subscribed = False
+
+    @dbus.service.method(f"{SYSTEMD}.Manager")  # type: ignore[untyped-decorator]
+    def Subscribe(self) -> None:  # noqa: N802  D-Bus members are written so
+        self._subscribed = True
+
+    @dbus.service.method(f"{SYSTEMD}.Manager", "ss", "o")  # type: ignore[untyped-decorator]
+    def StartUnit(self, unit: str, mode: str) -> str:  # noqa: N802
+        assert mode == "replace"
+        self._script.log("StartUnit", unit=str(unit))
+        step = self._script.step(str(unit))
+        if step.get("refuse"):
+            raise dbus.exceptions.DBusException(step["refuse"], name=f"{SYSTEMD}.NoSuchUnit")
+        self._jobs.append((time.monotonic() + step.get("delay", 0.0), str(unit), step))
+        return "/org/freedesktop/systemd1/job/1"
+
+    @dbus.service.signal(f"{SYSTEMD}.Manager", "uoss")  # type: ignore[untyped-decorator]
+    def JobRemoved(self, number: int, job: str, unit: str, result: str) -> None:  # noqa: N802
+        """Tell that a job has ended."""
+
+    def end_jobs(self) -> None:
+        now = time.monotonic()
+        due = [job for job in self._jobs if job[0] <= now]
+        self._jobs = [job for job in self._jobs if job[0] > now]
+        for _, unit, step in due:
+            result = self._script.perform(step)
+            if self._subscribed:
+                self.JobRemoved(1, "/org/freedesktop/systemd1/job/1", unit, result)
+
+
+class Logind(dbus.service.Object):  # type: ignore[misc]
+    """Writes down that a reboot was asked for."""
+
+    def __init__(self, connection: Any, script: Script) -> None:
+        super().__init__(connection, "/org/freedesktop/login1")
+        self._script = script
+
+    @dbus.service.method(f"{LOGIND}.Manager", "b")  # type: ignore[untyped-decorator]
+    def Reboot(self, interactive: bool) -> None:  # noqa: N802, FBT001  as logind has it
+        self._script.log("Reboot", interactive=bool(interactive))
+        refused = self._script.step("Reboot").get("refuse")
+        if refused:
+            raise dbus.exceptions.DBusException(refused, name=f"{LOGIND}.OperationInProgress")
+
+
+def main(address: str, root: Path) -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    glib = ctypes.CDLL("libglib-2.0.so.0")
+    glib.g_main_context_iteration.argtypes = (ctypes.c_void_p, ctypes.c_int)
+    DBusGMainLoop(set_as_default=True)
+    connection = dbus.bus.BusConnection(address)
+    script = Script(root)
+    systemd, _logind = Systemd(connection, script), Logind(connection, script)
+    for name in (SYSTEMD, LOGIND):
+        connection.request_name(name)
+    (root / "calls.jsonl").touch()
+    while True:
+        while glib.g_main_context_iteration(None, 0):
+            pass
+        systemd.end_jobs()
+        connection.flush()
+        select.select([connection.get_unix_fd()], [], [], _TURN)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,503 @@
+"""The real daemon on a private bus: what it asks systemd and logind for, and in which order."""
+
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.bus.conftest import (
+    ARMED,
+    AT,
+    BOOT,
+    GOOD,
+    NEW,
+    NODE,
+    OBSERVE,
+    PIN,
+    RENDER,
+    SNAPSHOT,
+    VERIFY,
+    Machine,
+    failing,
+    judgement,
+    outlook,
+    wait_for,
+)
+from trialboot.core.actions import ForgetOnce, Keep, PinKnownGood, Reboot, Tell
+from trialboot.core.facts import BootId, Unknown
+from trialboot.core.machine import Condemned, Decision, Phase, Trial
+from trialboot.core.node import Wish
+from trialboot.core.verdict import Outcome
+from trialboot.errors import HostError
+from trialboot.writers import store
+
+pytestmark = pytest.mark.bus
+
+EARNED = Trial(known_good=GOOD.boot_set, pinned=True)
+MARK = Condemned(
+    fingerprint=NEW.boot_set.fingerprint, release=NEW.boot_set.release, why="worse", at=AT
+)
+RECOVERED = replace(EARNED, phase=Phase.RECOVERED, candidate=NEW, condemned=(MARK,))
+
+
+def todo(call: dict[str, Any]) -> list[str]:
+    """Name the actions that were on disk when a call was made."""
+    return [action["is"] for action in call["decision"]["todo"]]
+
+
+def phase(call: dict[str, Any]) -> str:
+    return str(call["decision"]["trial"]["phase"])
+
+
+def on_trial(machine: Machine, outcome: Outcome) -> None:
+    """Have the candidate of an armed trial run now, and be judged."""
+    machine.remembers(Decision(trial=replace(EARNED, phase=Phase.ARMED, candidate=NEW)))
+    machine.script(snapshot=[outlook(NEW, NEW)], verify=[judgement(outcome, "eBPF is missing")])
+
+
+# --- life ---------------------------------------------------------------------------------------
+
+
+def test_the_daemon_tells_its_supervisor_once_its_name_and_state_are_there(
+    machine: Machine,
+) -> None:
+    pytest.importorskip("systemd.daemon")
+    machine.script(snapshot=[{"delay": 60.0}])
+    machine.start()
+    heard = wait_for("READY=1", machine.heard)
+    assert heard == ["READY=1"]
+    assert machine.state()["phase"] == "steady"
+    assert json.loads(machine.ask("Status"))["phase"] == "steady"
+
+
+def test_sigterm_ends_it_cleanly_with_its_state_written(machine: Machine) -> None:
+    daemon = machine.runs()
+    (machine.root / "run/trialboot/state.json").unlink()
+    daemon.send_signal(signal.SIGTERM)
+    assert machine.ends(daemon)[0] == 0
+    assert machine.state()["verdict"]["outcome"] == "sound"
+    with pytest.raises(HostError):
+        machine.ask("Status")
+
+
+def test_a_second_daemon_is_refused_with_what_to_look_at(machine: Machine) -> None:
+    machine.runs()
+    code, said = machine.ends(machine.start())
+    assert code == 74
+    assert said.splitlines()[-1] == (
+        "org.trialboot1 is taken: another trialbootd runs (systemctl status trialbootd)"
+    )
+    assert machine.ask("Status")
+
+
+def test_a_wrong_key_ends_it_with_the_keys_name(machine: Machine) -> None:
+    machine.configure('moed = "armed"\n')
+    code, said = machine.ends(machine.start())
+    assert code == 78
+    assert "/etc/trialboot/trialboot.toml: unknown key: moed" in said
+    assert machine.calls() == []
+
+
+def test_a_bus_that_goes_away_ends_it(machine: Machine) -> None:
+    daemon = machine.runs()
+    machine.bus_daemon.kill()
+    assert machine.ends(daemon)[0] != 0
+
+
+def test_a_systemd_that_is_not_there_is_told(machine: Machine) -> None:
+    machine.script(snapshot=[{"refuse": "Unit trialboot-snapshot.service not found."}])
+    machine.start()
+    wait_for("the trouble", lambda: machine.state()["trouble"])
+    assert machine.state()["trouble"] == [
+        "trialboot-snapshot.service: systemd StartUnit: Unit trialboot-snapshot.service not found."
+    ]
+
+
+def test_it_carries_no_library_of_the_workers() -> None:
+    program = "import json, sys, trialboot.daemon; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = {name.partition(".")[0] for name in json.loads(done.stdout)}
+    assert "dbus" in loaded
+    assert not loaded & {
+        "asyncio",
+        "gi",
+        "http",
+        "prometheus_client",
+        "psutil",
+        "pyroute2",
+        "ssl",
+        "yaml",
+    }
+
+
+# --- a host at rest -----------------------------------------------------------------------------
+
+
+def test_a_sound_first_boot_earns_the_known_good(machine: Machine) -> None:
+    machine.runs()
+    state = machine.state()
+    assert state["known_good"]["release"] == "6.1-good"
+    assert (state["phase"], state["pinned"], state["trouble"]) == ("steady", True, [])
+    assert state["verdict"]["outcome"] == "sound"
+    (pinned,) = machine.starts(PIN)
+    assert todo(pinned) == ["Keep", "PinKnownGood", "Tell"]
+    assert machine.decision().todo == ()
+    units = [call["unit"] for call in machine.calls() if call.get("unit") != RENDER]
+    assert units == [SNAPSHOT, VERIFY, PIN, SNAPSHOT]
+
+
+def test_a_change_that_a_package_run_makes_is_armed(machine: Machine) -> None:
+    machine.runs()
+    machine.script(snapshot=[outlook(GOOD, NEW)])
+    machine.write("/var/lib/trialboot/spool/1.ev", "event=end\nboot=b\nend\n")
+    wait_for("the note", lambda: machine.state()["counters"].get("transactions"))
+    assert machine.state()["phase"] == "steady"
+    machine.later(6)
+    wait_for("the arming", lambda: machine.state()["phase"] == "armed")
+    armed = machine.starts(PIN)[-1]
+    assert phase(armed) == "armed", "the decision is on disk before the loader is touched"
+    assert todo(armed) == ["PinKnownGood", "Keep", "BootOnce"]
+    assert machine.state()["candidate"]["release"] == "6.1-new"
+    assert machine.reboots() == []
+
+
+def test_a_burst_of_notes_makes_one_snapshot(machine: Machine) -> None:
+    machine.runs()
+    before = len(machine.starts(SNAPSHOT))
+    for number in range(5):
+        machine.write(f"/var/lib/trialboot/spool/{number}.ev", "event=dpkg-end\nend\n")
+    wait_for("the notes", lambda: machine.state()["counters"].get("transactions") == 5)
+    machine.later(6)
+    machine.rests()
+    assert len(machine.starts(SNAPSHOT)) == before + 1
+
+
+def test_a_worse_verdict_without_a_change_reboots_nobody(machine: Machine) -> None:
+    machine.remembers(Decision(trial=EARNED))
+    machine.script(verify=[judgement(Outcome.WORSE, "route is gone")])
+    machine.runs()
+    assert machine.state()["phase"] == "steady"
+    assert machine.state()["cluster"]["cordon_wished"] is True
+    assert (machine.reboots(), machine.starts(PIN)) == ([], [])
+
+
+def test_the_metrics_page_is_rendered_once_for_a_burst(machine: Machine) -> None:
+    machine.runs()
+    machine.later(3)
+    wait_for("the page", lambda: machine.starts(RENDER))
+    machine.rests()
+    assert len(machine.starts(RENDER)) <= 2
+
+
+# --- a trial ------------------------------------------------------------------------------------
+
+
+def test_a_worse_verdict_reboots_once_and_only_after_it_is_on_disk(machine: Machine) -> None:
+    on_trial(machine, Outcome.WORSE)
+    machine.runs()
+    (reboot,) = machine.reboots()
+    assert phase(reboot) == "condemned"
+    assert todo(reboot) == ["Reboot"]
+    assert reboot["interactive"] is False
+    (forgotten,) = machine.starts(PIN)
+    assert todo(forgotten) == ["ForgetOnce", "Tell", "Reboot"]
+    assert machine.state()["counters"] == {"reboots": 1, "condemned": 1}
+    machine.ask("Verify")
+    machine.rests()
+    assert len(machine.starts(VERIFY)) == 2
+    assert len(machine.reboots()) == 1
+
+
+def test_a_sound_trial_is_blessed(machine: Machine) -> None:
+    on_trial(machine, Outcome.SOUND)
+    machine.runs()
+    state = machine.state()
+    assert (state["phase"], state["known_good"]["release"]) == ("steady", "6.1-new")
+    assert state["counters"] == {"blessed": 1}
+    assert machine.reboots() == []
+
+
+def test_an_unsure_trial_stays_where_it_is(machine: Machine) -> None:
+    on_trial(machine, Outcome.UNSURE)
+    machine.runs()
+    assert machine.state()["phase"] == "trial"
+    assert (machine.reboots(), machine.starts(PIN)) == ([], [])
+
+
+def test_a_boot_that_could_not_be_judged_is_unsure_with_the_workers_words(
+    machine: Machine,
+) -> None:
+    on_trial(machine, Outcome.WORSE)
+    machine.script(verify=[failing("verify", "netlink: permission denied")])
+    machine.runs()
+    verdict = machine.state()["verdict"]
+    assert verdict["outcome"] == "unsure"
+    assert verdict["reasons"] == ["this boot was not judged: netlink: permission denied"]
+    assert machine.state()["trouble"] == ["verify: netlink: permission denied"]
+    assert machine.reboots() == []
+
+
+def test_a_snapshot_that_fails_is_told_and_the_boot_is_verified_all_the_same(
+    machine: Machine,
+) -> None:
+    machine.script(snapshot=[failing("snapshot", "no /boot")])
+    machine.start()
+    wait_for("the verification", lambda: machine.starts(VERIFY))
+    wait_for("the trouble", lambda: "snapshot: no /boot" in machine.state()["trouble"])
+    machine.script(snapshot=[outlook()])
+    machine.later(301)
+    wait_for("the snapshot", lambda: not machine.state()["trouble"])
+    assert machine.state()["next"]["sentence"] == "The next boot changes nothing."
+
+
+def test_what_runs_may_stay_unknown_and_then_nothing_is_done(machine: Machine) -> None:
+    machine.script(snapshot=[outlook(Unknown("the initrd has changed since this boot"), NEW)])
+    machine.runs()
+    state = machine.state()
+    assert (state["running"], state["known_good"], state["pinned"]) == (None, None, False)
+    assert state["next"]["unknown"] == ["the initrd has changed since this boot"]
+    assert machine.starts(PIN) == []
+
+
+# --- observe mode -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_observe_mode_judges_and_touches_nothing(machine: Machine, outcome: Outcome) -> None:
+    machine.configure(OBSERVE)
+    machine.script(snapshot=[outlook(GOOD, NEW)], verify=[judgement(outcome)])
+    machine.runs()
+    machine.ask("Verify")
+    machine.rests()
+    assert machine.state()["mode"] == "observe"
+    assert machine.state()["verdict"]["outcome"] == outcome
+    assert (machine.starts(PIN), machine.reboots()) == ([], [])
+    assert store.load_wish(machine.host) is None
+
+
+def test_a_trial_that_is_set_to_observe_is_not_rolled_back(machine: Machine) -> None:
+    on_trial(machine, Outcome.WORSE)
+    machine.configure(OBSERVE)
+    machine.runs()
+    assert machine.reboots() == []
+    assert [todo(call)[:2] for call in machine.starts(PIN)] == [["ForgetOnce", "Unpin"]]
+    assert (machine.state()["phase"], machine.state()["pinned"]) == ("steady", False)
+
+
+def test_an_unreadable_record_makes_reports_only(machine: Machine) -> None:
+    machine.write("/var/lib/trialboot/decision.json", "{")
+    machine.script(snapshot=[outlook(GOOD, NEW)], verify=[judgement(Outcome.WORSE)])
+    machine.runs()
+    assert (
+        "it was set aside as /var/lib/trialboot/decision.json.unreadable-"
+        in (machine.state()["report_only"])
+    )
+    assert (machine.starts(PIN), machine.reboots()) == ([], [])
+
+
+# --- what fails, and power cuts -----------------------------------------------------------------
+
+
+def test_a_failing_pin_is_told_kept_and_done_later(machine: Machine) -> None:
+    machine.script(pin=[failing("pin", "needs 90 MiB, /boot has 3 MiB free")])
+    machine.runs()
+    assert machine.state()["trouble"] == [
+        "decision: needs 90 MiB, /boot has 3 MiB free; tried again every 300 s"
+    ]
+    assert [type(action) for action in machine.decision().todo] == [Keep, PinKnownGood, Tell]
+    tries = len(machine.starts(PIN))
+    machine.script(pin=[{}])
+    machine.later(301)
+    wait_for("the rest", lambda: not machine.state()["trouble"])
+    assert machine.decision().todo == ()
+    assert len(machine.starts(PIN)) == tries + 1
+    assert machine.state()["pinned"] is True
+
+
+def test_a_failing_pin_is_done_by_the_next_daemon(machine: Machine) -> None:
+    machine.script(pin=[failing("pin", "no room")])
+    daemon = machine.runs()
+    daemon.kill()
+    daemon.wait()
+    machine.script(pin=[{}])
+    machine.runs()
+    assert machine.decision().todo == ()
+    assert machine.state()["trouble"] == []
+
+
+def test_a_reboot_that_logind_refuses_is_asked_for_again(machine: Machine) -> None:
+    on_trial(machine, Outcome.WORSE)
+    refused = {"refuse": "There's already a shutdown or sleep operation in progress"}
+    machine.script(Reboot=[refused])
+    machine.runs()
+    assert "already a shutdown" in machine.state()["trouble"][0]
+    assert [type(action) for action in machine.decision().todo] == [Reboot]
+    machine.script(Reboot=[{}])
+    before = len(machine.reboots())
+    machine.later(301)
+    wait_for("the reboot", lambda: not machine.decision().todo)
+    assert len(machine.reboots()) == before + 1
+
+
+@pytest.mark.parametrize(("leaving", "reboots"), [(BOOT, 1), (BootId("boot-before"), 0)])
+def test_after_a_cut_a_reboot_is_made_only_in_the_boot_that_it_leaves(
+    machine: Machine, leaving: BootId, reboots: int
+) -> None:
+    condemned = replace(EARNED, phase=Phase.CONDEMNED, candidate=NEW, condemned=(MARK,))
+    rest = (ForgetOnce(), Reboot("worse", leaving))
+    machine.remembers(Decision(trial=condemned, todo=rest))
+    machine.runs()
+    assert len(machine.reboots()) == reboots
+    assert machine.decision().todo == ()
+
+
+# --- the operator -------------------------------------------------------------------------------
+
+
+def test_status_gives_the_state_files_json(machine: Machine) -> None:
+    machine.runs()
+    answered, on_disk = json.loads(machine.ask("Status")), machine.state()
+    assert answered.pop("at")
+    assert on_disk.pop("at")
+    assert answered == on_disk
+
+
+def test_retry_forgives_what_was_condemned(machine: Machine) -> None:
+    machine.remembers(Decision(trial=RECOVERED))
+    machine.script(snapshot=[outlook(GOOD, NEW)])
+    machine.runs()
+    assert machine.state()["phase"] == "recovered"
+    machine.ask("Retry")
+    wait_for("the new trial", lambda: machine.state()["phase"] == "armed")
+    assert machine.state()["condemned"] == []
+
+
+def test_only_root_may_retry_and_everybody_may_read(machine: Machine) -> None:
+    machine.remembers(Decision(trial=RECOVERED))
+    machine.script(snapshot=[outlook(GOOD, NEW)])
+    machine.runs()
+    assert send(machine, "Status").returncode == 0
+    for member in ("Retry", "Verify", "Reload"):
+        refused = send(machine, member)
+        assert refused.returncode != 0
+        assert "only root may" in refused.stderr
+    machine.rests()
+    assert machine.state()["phase"] == "recovered"
+
+
+def send(machine: Machine, member: str) -> subprocess.CompletedProcess[str]:
+    """Call as nobody."""
+    return subprocess.run(
+        [  # noqa: S607  wherever the distribution has it
+            "dbus-send",
+            f"--bus={machine.address}",
+            "--print-reply",
+            "--dest=org.trialboot1",
+            "/org/trialboot1",
+            f"org.trialboot1.Manager.{member}",
+        ],
+        user=65534,
+        group=65534,
+        extra_groups=[],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_retry_while_the_pin_worker_runs_is_neither_lost_nor_in_its_way(
+    machine: Machine,
+) -> None:
+    machine.script(pin=[{"delay": 1.5}])
+    machine.start()
+    wait_for("the pin worker", lambda: machine.starts(PIN))
+    machine.ask("Retry")
+    wait_for("the known-good", lambda: machine.state()["pinned"] and not machine.decision().todo)
+    machine.rests()
+    told = [moment.text for moment in machine.decision().trial.story]
+    assert told[-1] == "retry: the operator forgave what was condemned"
+    assert len(machine.starts(PIN)) == 1
+    assert machine.state()["trouble"] == []
+
+
+def test_a_wrong_configuration_is_told_and_the_one_before_stays_in_force(
+    machine: Machine,
+) -> None:
+    machine.runs()
+    machine.configure('mode = "on"\n')
+    machine.ask("Reload")
+    wait_for("the trouble", lambda: machine.state()["trouble"])
+    assert machine.state()["trouble"][0].startswith("configuration: /etc/trialboot/")
+    assert machine.state()["mode"] == "armed"
+    machine.configure(OBSERVE)
+    machine.ask("Reload")
+    wait_for("the new mode", lambda: machine.state()["mode"] == "observe")
+    machine.rests()
+    assert machine.state()["trouble"] == []
+    assert machine.state()["pinned"] is False
+
+
+def test_sighup_reads_the_configuration_again(machine: Machine) -> None:
+    daemon = machine.runs()
+    machine.configure(OBSERVE)
+    daemon.send_signal(signal.SIGHUP)
+    wait_for("the new mode", lambda: machine.state()["mode"] == "observe")
+
+
+# --- the cluster --------------------------------------------------------------------------------
+
+
+def test_a_wish_is_tried_until_it_is_delivered(machine: Machine) -> None:
+    machine.configure(ARMED.replace("false", "true"))
+    away = failing("node", "the API server did not answer")
+    machine.script(node=[away, away, {"deliver": True}])
+    machine.runs()
+    wait_for("the first try", lambda: machine.starts(NODE))
+    wait_for("the trouble", lambda: machine.state()["trouble"])
+    assert machine.state()["cluster"]["waiting"] is True
+    assert machine.state()["trouble"] == ["node: the API server did not answer"]
+    for seconds in (6, 11):
+        machine.later(seconds)
+        machine.rests()
+    assert len(machine.starts(NODE)) == 3
+    wait_for("the delivery", lambda: not machine.state()["cluster"]["waiting"])
+    assert machine.state()["trouble"] == []
+    assert machine.state()["cluster"]["cordoned"] is False
+
+
+def test_what_an_earlier_boot_wished_is_delivered_at_start(machine: Machine) -> None:
+    machine.configure(OBSERVE.replace("false", "true"))
+    wish = Wish(cordoned=True, reason="R", message="m", condition="False", boot="b", at=AT)
+    store.save_wish(machine.host, wish)
+    machine.script(node=[{"deliver": True}], snapshot=[{"delay": 60.0}])
+    machine.start()
+    wait_for("the delivery", lambda: store.is_delivered(machine.host))
+    assert len(machine.starts(NODE)) == 1
+
+
+def test_without_a_cluster_nobody_is_asked(machine: Machine) -> None:
+    machine.runs()
+    machine.later(400)
+    machine.rests()
+    assert machine.starts(NODE) == []
+    assert isinstance(store.load_wish(machine.host), Wish)
+    assert machine.state()["cluster"]["waiting"] is False
+
+
+def test_a_cluster_that_is_away_holds_no_reboot_up(machine: Machine) -> None:
+    on_trial(machine, Outcome.WORSE)
+    machine.configure(ARMED.replace("false", "true"))
+    machine.script(node=[{"delay": 60.0}])
+    machine.runs()
+    assert len(machine.reboots()) == 1
+    assert machine.state()["cluster"]["waiting"] is True

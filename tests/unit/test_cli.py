@@ -1,0 +1,337 @@
+"""The command line: data on stdout, words on stderr, codes that scripts can rely on."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.host.conftest import run_inside
+from tests.unit.test_report import NEW, condemned, outlook, state, told, trial
+from tests.unit.workers.debian_host import debian
+from trialboot import __version__, cli, report
+from trialboot.config import PATH, Config, Mode, Verify, read_config
+from trialboot.core.change import Area, Change
+from trialboot.core.facts import Unknown
+from trialboot.core.machine import Phase
+from trialboot.core.outlook import Judgement
+from trialboot.core.verdict import Outcome, Verdict
+from trialboot.errors import HostError
+from trialboot.host import Host
+
+BUS: Final = ("org.trialboot1", "/org/trialboot1", "org.trialboot1.Manager")
+
+
+@dataclass
+class Shell:
+    """Runs commands on a folder, and keeps what went over the bus."""
+
+    root: Path
+    calls: list[tuple[Any, ...]] = field(default_factory=list)
+    broken: BaseException | None = None
+
+    def run(self, *argv: str) -> int:
+        return cli.main(argv, Host(root=self.root, call=self._call))
+
+    def _call(self, *words: Any, **_: Any) -> None:
+        if self.broken:
+            raise self.broken
+        self.calls.append(words)
+
+    @property
+    def file(self) -> Path:
+        return self.root / PATH.lstrip("/")
+
+    def configure(self, text: str) -> None:
+        self.file.parent.mkdir(parents=True)
+        self.file.write_text(text, encoding="utf-8")
+
+    def knows(self, made: dict[str, Any]) -> None:
+        report.write_state(Host(root=self.root), made)
+
+    def config(self) -> Config:
+        return read_config(Host(root=self.root))
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["status", "next", "why"])
+@pytest.mark.parametrize("option", [[], ["--json"]])
+def test_without_a_state_file_a_command_says_what_to_do(
+    shell: Shell, capsys: pytest.CaptureFixture[str], command: str, option: list[str]
+) -> None:
+    assert shell.run(command, *option) == 74
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == (
+        "trialboot: /run/trialboot/state.json: No such file or directory; "
+        "has trialbootd run since the last boot? (systemctl status trialbootd)\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "lines"),
+    [
+        ("status", report.status_lines),
+        ("next", report.next_lines),
+        ("why", report.why_lines),
+    ],
+)
+def test_a_command_prints_the_reports_lines_and_asks_nobody(
+    shell: Shell, capsys: pytest.CaptureFixture[str], command: str, lines: Any
+) -> None:
+    made = state(trial(Phase.ARMED, candidate=NEW))
+    shell.knows(made)
+    assert shell.run(command) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines() == lines(made)
+    assert (said.err, shell.calls) == ("", [])
+
+
+@pytest.mark.parametrize(
+    ("command", "keys"),
+    [
+        ("status", set(state(trial(Phase.STEADY)))),
+        ("next", {"format", "phase", "next"}),
+        ("why", {"format", "phase", "story", "condemned", "verdict"}),
+    ],
+)
+def test_json_is_one_object_with_a_format(
+    shell: Shell, capsys: pytest.CaptureFixture[str], command: str, keys: set[str]
+) -> None:
+    made = state(trial(Phase.RECOVERED, condemned=condemned("r"), story=told("«é»")))
+    shell.knows(made)
+    assert shell.run(command, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) == keys
+    assert found["format"] == 1
+    assert {key: made[key] for key in keys} == found
+
+
+@pytest.mark.parametrize(
+    ("rows", "option", "code"),
+    [
+        ((), [], 0),
+        ((), ["--exit-code"], 0),
+        (("a",), [], 0),
+        (("a",), ["--exit-code"], 1),
+        (("a", "b"), ["--exit-code", "--json"], 1),
+    ],
+)
+def test_next_tells_scripts_by_its_code_only_if_asked(
+    shell: Shell, rows: tuple[str, ...], option: list[str], code: int
+) -> None:
+    changes = tuple(Change(area=Area.INITRD, subject=s, before="a", after="b") for s in rows)
+    shell.knows(state(trial(Phase.STEADY), outlook=outlook(changes=changes)))
+    assert shell.run("next", *option) == code
+
+
+# --- verdicts -----------------------------------------------------------------------------------
+
+
+def test_each_outcome_has_a_code_of_its_own() -> None:
+    assert dict(cli._OUTCOME_CODES) == {Outcome.SOUND: 0, Outcome.WORSE: 1, Outcome.UNSURE: 2}
+
+
+def test_a_judgement_is_told_with_reasons_and_notes() -> None:
+    verdict = Verdict(outcome=Outcome.WORSE, reasons=("a", "b"), notes=("c",))
+    lines = cli._judgement_lines(Judgement(boot=trial(Phase.STEADY).boot, at="", verdict=verdict))
+    assert lines == ["worse", "  - a", "  - b", "  note: c"]
+
+
+def impatient(shell: Shell) -> None:
+    shell.configure("[verify]\ndeadline_seconds = 0\nminimum_settle_seconds = 0\n")
+    for name in ("proc", "sys"):
+        (shell.root / name).symlink_to(f"/{name}")
+
+
+@pytest.mark.host
+def test_verify_judges_now_and_its_json_parses(
+    shell: Shell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    impatient(shell)
+    code, out = run_inside(lambda: (shell.run("verify", "--json"), capsys.readouterr().out))
+    found = json.loads(out)
+    # A namespace of its own has no default route: nothing can be told.
+    assert (code, found["verdict"]["outcome"], found["format"]) == (2, "unsure", 1)
+    assert '"is"' not in out
+    assert not (shell.root / "var").exists(), "a look by hand leaves nothing behind"
+
+
+@pytest.mark.host
+def test_run_once_changes_nothing_and_leaves_nothing_behind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host = debian(tmp_path)
+    impatient_host = Shell(tmp_path)
+    impatient_host.configure("[verify]\ndeadline_seconds = 0\nminimum_settle_seconds = 0\n")
+    before = contents(tmp_path / "boot")
+    code, out = run_inside(
+        lambda: (cli.main(["run", "--once"], host.host), capsys.readouterr().out)
+    )
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[0] == "The next boot changes nothing: it loads the known-good boot set."
+    assert "verdict on this boot:" in lines
+    assert contents(tmp_path / "boot") == before
+    assert not (tmp_path / "var/lib/trialboot").exists()
+    assert not any(words[3] == "Reboot" for words in host.called)
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_host_that_cannot_be_looked_at_is_told_in_one_line() -> None:
+    assert cli._outlook_lines(Unknown("no kernel")) == [
+        "What the next boot changes is not known: no kernel"
+    ]
+
+
+def test_what_is_not_known_of_the_next_boot_is_named() -> None:
+    seen = outlook(wanted=Unknown("several initrds"), changes=Unknown("several initrds"))
+    assert cli._outlook_lines(seen)[1:] == ["  not known: what would boot: several initrds"]
+
+
+# --- acting -------------------------------------------------------------------------------------
+
+COMMENTED: Final = """\
+# my own words
+mode = "observe"
+
+# more of them
+[verify]
+units = ["kubelet.service"]  # and here
+"""
+
+
+def test_arm_changes_one_line_and_keeps_the_rest(shell: Shell) -> None:
+    shell.configure(COMMENTED)
+    assert shell.run("arm") == 0
+    assert shell.file.read_text() == COMMENTED.replace("observe", "armed")
+    assert shell.run("observe") == 0
+    assert shell.file.read_text() == COMMENTED
+    assert shell.file.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize(
+    ("text", "armed"),
+    [
+        ('  mode = "observe"\n', '  mode = "armed"\n'),
+        ("mode='observe' # for now\n", 'mode="armed" # for now\n'),
+        ('mode = "ARMED" # no such word', 'mode = "armed" # no such word'),
+        ("mode = true\n[node]\n", 'mode = "armed"\n[node]\n'),
+    ],
+)
+def test_the_line_is_found_however_it_is_written_and_its_comment_stays(
+    shell: Shell, text: str, armed: str
+) -> None:
+    shell.configure(text)
+    assert shell.run("arm") == 0
+    assert shell.file.read_text() == armed
+
+
+def test_arm_without_a_file_makes_one(shell: Shell) -> None:
+    assert shell.run("arm") == 0
+    assert shell.file.read_text() == 'mode = "armed"\n'
+    assert shell.config() == Config(mode=Mode.ARMED)
+
+
+def test_arm_puts_a_missing_line_above_the_first_section(shell: Shell) -> None:
+    shell.configure('# mode = "armed" arms\n[verify]\nsettle_seconds = 3\n')
+    assert shell.run("arm") == 0
+    assert shell.config() == Config(mode=Mode.ARMED, verify=Verify(settle_seconds=3.0))
+    assert shell.file.read_text().endswith('# mode = "armed" arms\n[verify]\nsettle_seconds = 3\n')
+
+
+@pytest.mark.parametrize("command", ["arm", "observe"])
+def test_the_daemon_is_asked_to_read_the_file_again(
+    shell: Shell, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert shell.run(command) == 0
+    assert shell.calls == [(*BUS, "Reload")]
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "«trialboot status» shows what follows" in said.err
+
+
+@pytest.mark.parametrize(
+    ("text", "told_why"),
+    [
+        ('moed = "armed"\n', "unknown key: moed"),
+        ("[verify]\nunits = 3\n", "verify.units must be a list of names"),
+        ("[verify\n", "Expected"),
+        ('[verify]\nsettle_seconds = 1\nmode = "observe"\n', "unknown key: verify.mode"),
+    ],
+)
+def test_a_wrong_file_is_refused_before_anything_is_written(
+    shell: Shell, capsys: pytest.CaptureFixture[str], text: str, told_why: str
+) -> None:
+    shell.configure(text)
+    assert shell.run("arm") == 78
+    assert told_why in capsys.readouterr().err
+    assert (shell.file.read_text(), shell.calls) == (text, [])
+
+
+def test_a_file_that_cannot_be_written_asks_for_root(
+    shell: Shell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (shell.root / "etc").write_text("not a folder")
+    assert shell.run("arm") == 74
+    assert capsys.readouterr().err.endswith("are you root?\n")
+    assert shell.calls == []
+
+
+def test_a_daemon_that_is_away_is_told_and_the_mode_holds_for_its_next_start(
+    shell: Shell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell.broken = HostError("org.trialboot1 Reload: the name is not activatable")
+    assert shell.run("arm") == 74
+    assert "org.trialboot1 Reload" in capsys.readouterr().err
+    assert shell.config().mode is Mode.ARMED
+
+
+def test_retry_goes_over_the_bus(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    assert shell.run("retry") == 0
+    assert shell.calls == [(*BUS, "Retry")]
+    assert capsys.readouterr().out == ""
+
+
+def test_a_refusal_of_the_daemon_is_one_line_and_its_code(
+    shell: Shell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell.broken = HostError("org.trialboot1 Retry: only root may")
+    assert shell.run("retry") == 74
+    assert capsys.readouterr().err == "trialboot: org.trialboot1 Retry: only root may\n"
+
+
+def test_an_interrupt_ends_as_shells_expect(shell: Shell) -> None:
+    shell.broken = KeyboardInterrupt()
+    assert shell.run("retry") == 130
+
+
+# --- words --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("argv", [[], ["explode"], ["status", "--colour"]])
+def test_a_wrong_command_line_is_told_on_stderr(
+    shell: Shell, capsys: pytest.CaptureFixture[str], argv: list[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        shell.run(*argv)
+    assert left.value.code == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.startswith("usage: trialboot")) == ("", True)
+
+
+def test_the_version_is_ours(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        shell.run("--version")
+    assert (left.value.code, capsys.readouterr().out) == (0, f"trialboot {__version__}\n")

@@ -1,0 +1,483 @@
+"""What people read: golden texts for each phase, and the keys that tools rely on."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.unit.core.samples import boot_set
+from trialboot import __version__, report
+from trialboot.core.bootset import shown
+from trialboot.core.change import Area, Change
+from trialboot.core.facts import BootId, EntryId, Unknown
+from trialboot.core.machine import Choice, Condemned, Moment, Phase, Trial
+from trialboot.core.node import Wish
+from trialboot.core.outlook import Outlook
+from trialboot.core.protection import Level, Protection
+from trialboot.core.verdict import Answer, Check, Outcome, Verdict
+from trialboot.errors import HostError
+from trialboot.host import Host
+from trialboot.writers.store import Delivered
+
+AT: Final = "2026-01-01T00:00:00Z"
+GOOD, NEW = (
+    Choice(entry=EntryId(f"entry-{name}"), boot_set=boot_set(name)) for name in ("good", "new")
+)
+GOOD_SHOWN, NEW_SHOWN = (
+    f"{choice.boot_set.release} ({shown(choice.boot_set.fingerprint)})" for choice in (GOOD, NEW)
+)
+SENTENCE: Final = "The next boot switches the kernel 6.1-good → 6.1-new."
+PROVEN: Final = Verdict(
+    outcome=Outcome.SOUND,
+    reasons=("all 2 checks passed",),
+    checks=(
+        Check(name="roles", answer=Answer.PASS),
+        Check(name="pods", answer=Answer.NO_VERDICT),
+    ),
+    notes=("new link eth1",),
+)
+WORSE: Final = Verdict(outcome=Outcome.WORSE, reasons=("eBPF a is missing", "route b is gone"))
+WISH: Final = Wish(cordoned=True, reason="R", message="m", condition="False", boot="b", at=AT)
+
+
+def outlook(*rows: Change, **other: Any) -> Outlook:
+    parts: dict[str, Any] = {
+        "taken_at": AT,
+        "boot": BootId("boot-1"),
+        "running": GOOD,
+        "wanted": replace(NEW, summary=SENTENCE),
+        "next_entry": EntryId("trialboot-known-good"),
+        "once_pending": False,
+        "changes": rows or (change(Area.KERNEL, "release", "6.1-good", "6.1-new"),),
+        "sentence": SENTENCE,
+        "protection": Protection(level=Level.PANIC_ONLY, reasons=("no watchdog",), notes=("n",)),
+    }
+    return Outlook(**{**parts, **other})
+
+
+def change(area: Area, subject: str, before: str, after: str) -> Change:
+    return Change(area=area, subject=subject, before=before, after=after)
+
+
+def trial(phase: Phase, **other: Any) -> Trial:
+    parts: dict[str, Any] = {
+        "phase": phase,
+        "known_good": GOOD.boot_set,
+        "pinned": True,
+        "boot": BootId("boot-1"),
+        "running": GOOD,
+        "story": told("armed: a new kernel"),
+    }
+    return Trial(**{**parts, **other})
+
+
+def told(*texts: str) -> tuple[Moment, ...]:
+    return tuple(Moment(at=AT, boot=BootId("boot-1"), text=text) for text in texts)
+
+
+def condemned(*reasons: str) -> tuple[Condemned, ...]:
+    print_of = NEW.boot_set.fingerprint
+    why = "verdict worse: eBPF a is missing"
+    return (Condemned(fingerprint=print_of, release="6.1-new", why=why, at=AT, reasons=reasons),)
+
+
+def view(made: Trial, **other: Any) -> report.View:
+    parts: dict[str, Any] = {
+        "at": AT,
+        "mode": "armed",
+        "trial": made,
+        "outlook": outlook(),
+        "wished_cordon": False,
+        "delivered": None,
+        "waiting": False,
+        "trouble": (),
+        "counters": {"blessed": 1},
+    }
+    return report.View(**{**parts, **other})
+
+
+def state(made: Trial, **other: Any) -> dict[str, Any]:
+    """Give the state as a reader of the file has it."""
+    found: dict[str, Any] = json.loads(json.dumps(report.state_of(view(made, **other))))
+    return found
+
+
+NEXT: Final = [
+    f"next boot: {SENTENCE}",
+    "protection: panic-only",
+    "  - no watchdog",
+]
+
+
+# --- status -------------------------------------------------------------------------------------
+
+
+def test_status_of_a_fresh_host() -> None:
+    found = state(Trial(), outlook=None, mode="observe")
+    assert report.status_lines(found) == [
+        "steady: no trial runs",
+        "mode: observe",
+        "running: not known",
+        "known-good: none yet; a boot set earns it by a sound verdict",
+        "verdict: none on this boot yet",
+        "next boot: not looked at yet",
+    ]
+
+
+def test_status_of_a_host_at_rest() -> None:
+    delivered = Delivered(wish=WISH, cordoned=False, foreign=False)
+    found = state(trial(Phase.STEADY, judged=PROVEN), delivered=delivered)
+    assert report.status_lines(found) == [
+        "steady: no trial runs",
+        "mode: armed",
+        f"running: {GOOD_SHOWN}",
+        f"known-good: {GOOD_SHOWN}, kept, and the loader's default",
+        "verdict: sound",
+        "  - all 2 checks passed",
+        *NEXT,
+        "cluster: not cordoned by us",
+    ]
+
+
+def test_status_of_an_armed_host() -> None:
+    found = state(trial(Phase.ARMED, candidate=NEW))
+    assert report.status_lines(found) == [
+        "armed: the next boot is a trial",
+        "mode: armed",
+        f"running: {GOOD_SHOWN}",
+        f"known-good: {GOOD_SHOWN}, kept, and the loader's default",
+        f"candidate: {NEW_SHOWN}",
+        "verdict: none on this boot yet",
+        *NEXT,
+    ]
+
+
+def test_status_of_a_trial() -> None:
+    made = trial(Phase.TRIAL, candidate=NEW, running=NEW)
+    assert report.status_lines(state(made, waiting=True, wished_cordon=True)) == [
+        "trial: this boot is on trial",
+        "mode: armed",
+        f"running: {NEW_SHOWN}",
+        f"known-good: {GOOD_SHOWN}, kept, and the loader's default",
+        f"candidate: {NEW_SHOWN}",
+        "verdict: none on this boot yet",
+        *NEXT,
+        "cluster: wants to cordon; the API server has not taken it yet",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("phase", "first"),
+    [
+        (Phase.CONDEMNED, "condemned: the trial failed; the known-good has to prove itself"),
+        (
+            Phase.RECOVERED,
+            "recovered: rolled back and proven; the failed boot set is not tried again",
+        ),
+        (Phase.STRANDED, "stranded: no proven boot set is left: this node needs a human"),
+    ],
+)
+def test_status_after_a_failed_trial(phase: Phase, first: str) -> None:
+    delivered = Delivered(wish=WISH, cordoned=True, foreign=False)
+    made = trial(phase, condemned=condemned(), candidate=NEW, judged=WORSE)
+    assert report.status_lines(state(made, delivered=delivered, trouble=("pin: no room",))) == [
+        first,
+        "mode: armed",
+        f"running: {GOOD_SHOWN}",
+        f"known-good: {GOOD_SHOWN}, kept, and the loader's default",
+        f"candidate: {NEW_SHOWN}",
+        "condemned: 6.1-new: verdict worse: eBPF a is missing",
+        "verdict: worse",
+        "  - eBPF a is missing",
+        "  - route b is gone",
+        *NEXT,
+        "cluster: cordoned by trialboot",
+        "trouble: pin: no room",
+    ]
+
+
+def test_status_says_first_that_only_reports_are_made() -> None:
+    lines = report.status_lines(state(Trial(report_only="the record was set aside")))
+    assert lines[2] == "only reports are made: the record was set aside"
+
+
+@pytest.mark.parametrize(
+    ("other", "line"),
+    [
+        (
+            {"waiting": True},
+            "cluster: wants to uncordon; the API server has not taken it yet",
+        ),
+        (
+            {"delivered": Delivered(wish=WISH, cordoned=True, foreign=True)},
+            "cluster: cordoned by somebody else; left alone",
+        ),
+    ],
+)
+def test_status_tells_how_the_cluster_stands(other: dict[str, Any], line: str) -> None:
+    assert report.status_lines(state(trial(Phase.STEADY), **other))[-1] == line
+
+
+def test_a_known_good_that_is_not_pinned_is_said_to_be_so() -> None:
+    lines = report.status_lines(state(trial(Phase.STEADY, pinned=False)))
+    assert f"known-good: {GOOD_SHOWN}, not pinned" in lines
+
+
+# --- next ---------------------------------------------------------------------------------------
+
+
+def test_next_before_the_first_snapshot() -> None:
+    assert report.next_lines(state(Trial(), outlook=None)) == [
+        "What the next boot changes is not known yet: no snapshot was taken in this boot."
+    ]
+
+
+def test_next_of_an_armed_host_says_that_it_is_a_trial() -> None:
+    assert report.next_lines(state(trial(Phase.ARMED, candidate=NEW))) == [
+        SENTENCE,
+        f"It is a trial, booted once: the default stays on the known-good {GOOD_SHOWN}.",
+        "kernel:",
+        "  release: 6.1-good → 6.1-new",
+    ]
+
+
+def test_next_of_a_recovered_host_says_what_is_booted_instead() -> None:
+    found = state(trial(Phase.RECOVERED, condemned=condemned()))
+    assert report.next_lines(found)[1] == (
+        f"6.1-new was condemned and is not booted again; the known-good {GOOD_SHOWN} is."
+    )
+
+
+def test_next_in_observe_mode_says_that_nothing_is_pinned() -> None:
+    assert report.next_lines(state(trial(Phase.STEADY), mode="observe"))[1] == (
+        "Observe mode: nothing is pinned and no boot is a trial (trialboot arm)."
+    )
+
+
+@pytest.mark.parametrize("phase", [Phase.STEADY, Phase.TRIAL, Phase.CONDEMNED, Phase.STRANDED])
+def test_next_of_the_other_phases_tells_only_the_changes(phase: Phase) -> None:
+    assert report.next_lines(state(trial(phase))) == [
+        SENTENCE,
+        "kernel:",
+        "  release: 6.1-good → 6.1-new",
+    ]
+
+
+def test_next_lists_the_changes_by_danger_whatever_their_order() -> None:
+    rows = [change(area, "x", "a", "b") for area in reversed(Area)]
+    lines = report.next_lines(state(trial(Phase.STEADY), outlook=outlook(*rows)))
+    heads = [line for line in lines if line.endswith(":")]
+    assert heads == ["kernel:", "modules:", "firmware:", "initrd:", "command line:"]
+
+
+def test_next_shows_ten_of_many_and_says_where_the_others_are() -> None:
+    rows = [change(Area.FIRMWARE, f"file-{n:02}", "a", "b") for n in range(13)]
+    lines = report.next_lines(state(trial(Phase.STEADY), outlook=outlook(*rows)))
+    assert lines[1:4] == ["firmware:", "  file-00: a → b", "  file-01: a → b"]
+    assert lines[-1] == "  … and 3 more (trialboot next --json)"
+    assert len(lines) == 13
+
+
+def test_next_says_what_is_not_known() -> None:
+    seen = outlook(changes=Unknown("no menu"), running=Unknown("no entry"))
+    lines = report.next_lines(state(trial(Phase.STEADY), outlook=seen))
+    assert lines == [SENTENCE, "not known: no entry", "not known: no menu"]
+
+
+# --- why ----------------------------------------------------------------------------------------
+
+
+def test_why_without_a_trial() -> None:
+    assert report.why_lines(state(Trial())) == ["No trial has run on this host yet."]
+
+
+def test_why_of_a_rollback_tells_story_reasons_and_what_to_do() -> None:
+    made = trial(
+        Phase.RECOVERED,
+        condemned=condemned("eBPF a is missing", "route b is gone"),
+        story=told("armed: x", "trial: x has booted", "condemned: worse", "recovered: y"),
+    )
+    assert report.why_lines(state(made)) == [
+        "recovered: rolled back and proven; the failed boot set is not tried again",
+        f"{AT}  armed: x",
+        f"{AT}  trial: x has booted",
+        f"{AT}  condemned: worse",
+        f"{AT}  recovered: y",
+        "  reason: eBPF a is missing",
+        "  reason: route b is gone",
+        "to do: mend or remove the condemned update; «trialboot retry» tries it again",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("phase", "advice"),
+    [
+        (Phase.STEADY, "to do: nothing"),
+        (Phase.ARMED, "to do: reboot when it suits you; the trial goes back by itself"),
+        (Phase.TRIAL, "to do: nothing yet; the verdict is being found"),
+        (Phase.CONDEMNED, "to do: nothing yet; the verdict is being found"),
+        (Phase.STRANDED, "to do: look at this node by hand; then «trialboot retry»"),
+    ],
+)
+def test_why_ends_with_what_to_do(phase: Phase, advice: str) -> None:
+    assert report.why_lines(state(trial(phase))) == [
+        f"{phase}: {state(trial(phase))['meaning']}",
+        f"{AT}  armed: a new kernel",
+        advice,
+    ]
+
+
+def test_why_of_a_long_story_tells_its_end() -> None:
+    made = trial(Phase.ARMED, story=told(*(f"moment {n}" for n in range(20))))
+    lines = report.why_lines(state(made))
+    assert len(lines) == 10
+    assert lines[1:-1] == [f"{AT}  moment {n}" for n in range(12, 20)]
+
+
+@settings(
+    max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+@given(st.from_type(Trial))
+def test_why_never_takes_more_than_ten_lines(made: Trial) -> None:
+    assert 1 <= len(report.why_lines(state(made, outlook=None))) <= 10
+
+
+@settings(
+    max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+@given(st.from_type(Trial), st.from_type(Outlook), st.sampled_from(["observe", "armed"]))
+def test_whatever_is_known_can_be_told(made: Trial, seen: Outlook, mode: str) -> None:
+    found = state(made, outlook=seen, mode=mode)
+    assert report.status_lines(found)[0].startswith(f"{made.phase}: ")
+    assert report.next_lines(found)[0] == seen.sentence
+
+
+def test_changes_are_one_a_line() -> None:
+    rows: Sequence[Change] = [change(Area.INITRD, "initrd of x", "as before", "rebuilt")]
+    assert report.changes_lines(rows) == ["  initrd: initrd of x: as before → rebuilt"]
+
+
+# --- the file -----------------------------------------------------------------------------------
+
+BOOT_SET_KEYS: Final = ["fingerprint", "release"]
+CHOICE_KEYS: Final = ["entry", "fingerprint", "release", "summary"]
+KEYS: Final[dict[str, list[str]]] = {
+    "": [
+        "at",
+        "boot",
+        "candidate",
+        "cluster",
+        "condemned",
+        "counters",
+        "format",
+        "known_good",
+        "meaning",
+        "mode",
+        "next",
+        "phase",
+        "pinned",
+        "report_only",
+        "running",
+        "story",
+        "trouble",
+        "verdict",
+        "version",
+    ],
+    "known_good": BOOT_SET_KEYS,
+    "running": CHOICE_KEYS,
+    "candidate": CHOICE_KEYS,
+    "condemned": ["at", "fingerprint", "reasons", "release", "why"],
+    "verdict": ["checks", "notes", "outcome", "reasons"],
+    "next": [
+        "at",
+        "changes",
+        "loads",
+        "once",
+        "protection",
+        "sentence",
+        "unknown",
+        "wanted",
+    ],
+    "next.wanted": CHOICE_KEYS,
+    "next.changes": ["after", "area", "before", "subject"],
+    "next.protection": ["level", "notes", "reasons"],
+    "story": ["at", "boot", "text"],
+    "cluster": ["cordon_wished", "cordoned", "foreign_cordon", "waiting"],
+}
+"""What tools rely on. To change one is a decision: it needs a new `format`."""
+
+
+def full_state() -> dict[str, Any]:
+    made = trial(Phase.RECOVERED, candidate=NEW, condemned=condemned("r"), judged=PROVEN)
+    return state(made)
+
+
+@pytest.mark.parametrize("place", KEYS)
+def test_the_keys_of_the_state_are_stable(place: str) -> None:
+    found: Any = full_state()
+    for step in place.split(".") if place else ():
+        found = found[step]
+        found = found[0] if isinstance(found, list) else found
+    assert sorted(found) == KEYS[place]
+
+
+def test_the_format_is_one_and_the_version_is_ours() -> None:
+    assert (full_state()["format"], full_state()["version"]) == (1, __version__)
+
+
+def test_values_are_plain_words() -> None:
+    found = full_state()
+    assert found["phase"] == "recovered"
+    assert found["verdict"]["checks"] == {"roles": "pass", "pods": "no_verdict"}
+    assert found["next"]["changes"][0]["area"] == "kernel"
+    assert found["cluster"] == {
+        "cordon_wished": False,
+        "cordoned": None,
+        "foreign_cordon": None,
+        "waiting": False,
+    }
+
+
+def test_what_is_not_known_is_null_with_its_reason_beside_it() -> None:
+    seen = outlook(
+        next_entry=Unknown("no menu"), wanted=Unknown("why"), protection=Unknown("no mounts")
+    )
+    found = state(Trial(), outlook=seen)["next"]
+    assert (found["loads"], found["wanted"]) == (None, None)
+    assert found["unknown"] == ["why", "no menu"]
+    assert found["protection"] == {"level": "unknown", "reasons": ["no mounts"], "notes": []}
+
+
+def test_a_written_state_is_read_back_by_everybody(tmp_path: Path) -> None:
+    host = Host(root=tmp_path)
+    report.write_state(host, full_state())
+    assert report.read_state(host) == full_state()
+    assert (tmp_path / "run/trialboot/state.json").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize(
+    ("content", "advice"),
+    [
+        (None, "has trialbootd run since the last boot? (systemctl status trialbootd)"),
+        ("", "state.json is not JSON: restart trialbootd to renew it"),
+        ("{", "state.json is not JSON: restart trialbootd to renew it"),
+        ("[]", "state.json is of another version: restart trialbootd to renew it"),
+        ("{}", "state.json is of another version: restart trialbootd to renew it"),
+        ('{"format": 2}', "state.json is of another version: restart trialbootd to renew it"),
+    ],
+)
+def test_a_state_that_cannot_be_read_says_what_to_do(
+    tmp_path: Path, content: str | None, advice: str
+) -> None:
+    if content is not None:
+        (tmp_path / "run/trialboot").mkdir(parents=True)
+        (tmp_path / "run/trialboot/state.json").write_text(content)
+    with pytest.raises(HostError) as error:
+        report.read_state(Host(root=tmp_path))
+    assert str(error.value).startswith("/run/trialboot/state.json")
+    assert str(error.value).endswith(advice)

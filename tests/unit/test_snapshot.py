@@ -1,0 +1,473 @@
+"""What the next boot will change, read from hosts that are folders."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.unit.loaders.host_folder import UUID
+from tests.unit.workers.debian_host import (
+    ARGUMENTS,
+    FIRMWARE,
+    NEW,
+    NEXT_BOOT,
+    OLD,
+    Debian,
+    debian,
+    menu_of,
+)
+from trialboot import snapshot
+from trialboot.content import file_sha256
+from trialboot.core.bootset import BootSet
+from trialboot.core.change import Area
+from trialboot.core.facts import Kernel, Unknown
+from trialboot.core.grub import format_environment
+from trialboot.core.machine import Choice, Trial
+from trialboot.core.menu import BOOT_WORD, KNOWN_GOOD
+from trialboot.core.outlook import Outlook
+from trialboot.core.protection import Protection
+from trialboot.errors import HostError, StoreError
+from trialboot.writers import vault
+from trialboot.writers.vault import Sources
+
+NOTHING: Final = "The next boot changes nothing: it loads the known-good boot set."
+TOP: Final = f"gnulinux-simple-{UUID}"
+ENTRY_OF_OLD: Final = f"gnulinux-advanced-{UUID}>gnulinux-{OLD}-advanced-{UUID}"
+
+
+def look(host: Debian, trial: Trial | None = None) -> Outlook:
+    return snapshot.look_ahead(host.host, trial or Trial())
+
+
+def rows(outlook: Outlook) -> list[tuple[Area, str, str, str]]:
+    assert not isinstance(outlook.changes, Unknown), outlook.changes.why
+    return [(row.area, row.subject, row.before, row.after) for row in outlook.changes]
+
+
+def set_of(choice: Choice | Unknown) -> BootSet:
+    assert isinstance(choice, Choice), choice
+    return choice.boot_set
+
+
+def why(part: object) -> str:
+    assert isinstance(part, Unknown), part
+    return part.why
+
+
+# --- what runs, what would boot -----------------------------------------------------------------
+
+
+def test_nothing_pinned_and_nothing_changed(tmp_path: Path) -> None:
+    outlook = look(debian(tmp_path))
+    assert rows(outlook) == []
+    assert outlook.sentence == NOTHING
+    assert set_of(outlook.running) == set_of(outlook.wanted)
+    assert (outlook.next_entry, outlook.once_pending) == (TOP, False)
+    assert outlook.taken_at == "2026-01-02T12:30:15Z"
+
+
+def test_a_boot_set_is_told_by_what_its_files_hold(tmp_path: Path) -> None:
+    found = set_of(look(debian(tmp_path)).running)
+    assert found.release == OLD
+    assert found.kernel == file_sha256(tmp_path / f"boot/vmlinuz-{OLD}")
+    assert found.initrd == file_sha256(tmp_path / f"boot/initrd.img-{OLD}")
+    assert found.command_line == ARGUMENTS
+
+
+def test_a_new_kernel_is_told_old_to_new(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    look(host)
+    host.install_kernel(NEW)
+    host.menu(NEW)
+    outlook = look(host)
+    assert outlook.sentence == f"The next boot switches the kernel {OLD} → {NEW}."
+    assert rows(outlook) == [(Area.KERNEL, "release", OLD, NEW)]
+    assert (set_of(outlook.running).release, set_of(outlook.wanted).release) == (OLD, NEW)
+    assert isinstance(outlook.wanted, Choice)
+    assert outlook.wanted.summary == outlook.sentence
+
+
+def test_a_changed_firmware_file_that_a_loaded_module_names_is_told_as_in_use(
+    tmp_path: Path,
+) -> None:
+    host = debian(tmp_path)
+    look(host)
+    host.write(f"/lib/firmware/{FIRMWARE}", "firmware 2")
+    outlook = look(host)
+    assert outlook.sentence == (
+        f"The next boot changes 1 firmware file ({FIRMWARE}) that this host uses."
+    )
+    assert [row[:2] for row in rows(outlook)] == [(Area.FIRMWARE, FIRMWARE)]
+    assert set_of(outlook.running).fingerprint != set_of(outlook.wanted).fingerprint
+
+
+def test_a_changed_firmware_file_that_nobody_names_is_told_as_such(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    look(host)
+    host.write("/lib/firmware/other/unused.bin", "unused 2")
+    assert look(host).sentence == (
+        "The next boot changes 1 firmware file (none that a loaded module names)."
+    )
+
+
+def test_a_new_kernel_without_a_loaded_module_names_the_module(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    look(host)
+    host.install_kernel(NEW, "bnx2")
+    host.menu(NEW)
+    outlook = look(host)
+    assert (Area.MODULES, "nf_tables", "loaded", "missing") in rows(outlook)
+    assert outlook.sentence.endswith("lacks 1 module (nf_tables) that is loaded now.")
+
+
+def test_a_rebuilt_initrd_is_a_change(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    look(host)
+    host.write(f"/boot/initrd.img-{OLD}", "rebuilt")
+    assert look(host).sentence == "The next boot loads a rebuilt initrd."
+
+
+def test_another_command_line_is_a_change(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    look(host)
+    host.write("/boot/grub/grub.cfg", menu_of(OLD).replace(" quiet", " quiet nokaslr"))
+    outlook = look(host)
+    assert outlook.sentence == "The next boot changes the kernel command line."
+    assert rows(outlook)[0][3] == ARGUMENTS.replace("quiet", "quiet nokaslr")
+
+
+def test_what_runs_stays_what_this_boot_loaded_whatever_becomes_of_its_files(
+    tmp_path: Path,
+) -> None:
+    host = debian(tmp_path)
+    first = look(host).running
+    shutil.rmtree(tmp_path / "boot")
+    assert look(host).running == first
+
+
+def test_what_an_earlier_boot_loaded_says_nothing_of_this_one(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    look(host)
+    host.write(f"/boot/initrd.img-{OLD}", "rebuilt")
+    host.boots(OLD, boot=NEXT_BOOT)
+    outlook = look(host)
+    assert outlook.boot == NEXT_BOOT
+    assert set_of(outlook.running).initrd == file_sha256(tmp_path / f"boot/initrd.img-{OLD}")
+    assert outlook.sentence == NOTHING
+
+
+def test_the_older_kernel_booted_by_hand_is_recognized_by_its_entry(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    host.install_kernel(NEW)
+    host.menu(NEW)
+    outlook = look(host)
+    assert isinstance(outlook.running, Choice)
+    assert outlook.running.entry == ENTRY_OF_OLD
+    assert rows(outlook) == [(Area.KERNEL, "release", OLD, NEW)]
+
+
+def test_a_one_shot_is_told_and_does_not_count_as_what_the_host_wants(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    host.install_kernel(NEW)
+    host.menu(NEW)
+    host.write("/boot/grub/grubenv", format_environment({"next_entry": ENTRY_OF_OLD}))
+    outlook = look(host)
+    assert outlook.once_pending
+    assert outlook.next_entry == ENTRY_OF_OLD
+    assert set_of(outlook.wanted).release == NEW
+
+
+# --- what changed before anybody looked ---------------------------------------------------------
+
+
+def later_than(file: Path) -> int:
+    """Give the next whole second and wait it out: both /proc/stat and a tree tell no less."""
+    started = int(file.stat().st_ctime) + 1
+    time.sleep(max(0.0, started + 1.02 - time.time()))
+    return started
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        (f"/boot/initrd.img-{OLD}", f"/boot/initrd.img-{OLD} has changed since this boot"),
+        (f"/lib/firmware/{FIRMWARE}", "the firmware tree has changed since this boot"),
+    ],
+)
+def test_a_file_that_changed_after_this_boot_makes_what_runs_unknown(
+    tmp_path: Path, path: str, told: str
+) -> None:
+    host = debian(tmp_path)
+    newest = max((p for p in tmp_path.rglob("*") if p.is_file()), key=lambda p: p.stat().st_ctime)
+    host.boots(OLD, started=later_than(newest))
+    host.write(path, "rebuilt")
+    outlook = look(host)
+    assert why(outlook.running).startswith(told)
+    assert outlook.sentence.startswith(f"What the next boot changes is not known: {told}")
+    assert set_of(outlook.wanted).release == OLD
+
+
+def test_another_release_than_the_entry_holds_makes_what_runs_unknown(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    host.boots(NEW, command_line=f"BOOT_IMAGE=/vmlinuz-{OLD} {ARGUMENTS}")
+    told = why(look(host).running)
+    assert told == f"/vmlinuz-{OLD} is {OLD}, but {NEW} runs"
+
+
+def test_a_command_line_that_no_entry_has_makes_what_runs_unknown(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    host.boots(OLD, command_line=f"BOOT_IMAGE=/vmlinuz-{OLD} typed by hand")
+    assert "no entry of the menu boots" in why(look(host).running)
+
+
+# --- what cannot be read ------------------------------------------------------------------------
+
+
+def spoil_kernel(host: Debian) -> None:
+    host.write(f"/boot/vmlinuz-{OLD}", b"\0" * 0x600)
+
+
+def two_initrds(host: Debian) -> None:
+    menu = menu_of(OLD).replace("initrd\t/initrd", "initrd\t/microcode.img /initrd")
+    host.write("/boot/grub/grub.cfg", menu)
+
+
+def condition(host: Debian) -> None:
+    host.write("/boot/grub/grub.cfg", menu_of(OLD) + "\nblscfg\n")
+
+
+def gone(path: str) -> Callable[[Debian], None]:
+    def remove(host: Debian) -> None:
+        place = host.root / path.lstrip("/")
+        shutil.rmtree(place) if place.is_dir() else place.unlink()
+
+    return remove
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (gone("/boot/grub/grub.cfg"), "/boot/grub/grub.cfg: No such file"),
+        (condition, "unevaluable grub.cfg"),
+        (two_initrds, "an entry with several initrds is not understood yet"),
+        (spoil_kernel, "not an x86 kernel image"),
+        (gone(f"/boot/initrd.img-{OLD}"), f"/initrd.img-{OLD} is neither below /boot nor below /"),
+        (gone(f"/boot/vmlinuz-{OLD}"), f"/vmlinuz-{OLD} is neither below /boot nor below /"),
+        (gone("/lib/firmware"), "/lib/firmware: No such file"),
+        (gone(f"/lib/modules/{OLD}/modules.builtin"), "modules.builtin: No such file"),
+        (gone(f"/lib/modules/{OLD}"), f"/lib/modules/{OLD}: No such file"),
+    ],
+)
+def test_what_cannot_be_read_is_unknown_and_named_never_empty(
+    tmp_path: Path, spoil: Callable[[Debian], None], told: str
+) -> None:
+    host = debian(tmp_path)
+    spoil(host)
+    outlook = look(host)
+    assert told in why(outlook.running)
+    assert told in why(outlook.wanted)
+    assert told in why(outlook.changes)
+    assert told in outlook.sentence
+    assert not (tmp_path / "var/lib/trialboot/ran.json").exists()
+
+
+def test_a_menu_that_cannot_be_read_leaves_the_next_entry_unknown_too(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    (tmp_path / "boot/grub/grub.cfg").unlink()
+    outlook = look(host)
+    assert "/boot/grub/grub.cfg" in why(outlook.next_entry)
+    assert outlook.once_pending is False
+
+
+def test_a_missing_environment_block_is_to_grub_one_without_keys(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    assert not (tmp_path / "boot/grub/grubenv").exists()
+    assert look(host).next_entry == TOP
+
+
+def test_an_environment_block_that_cannot_be_read_makes_the_menu_unknown(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    (tmp_path / "boot/grub/grubenv").mkdir()
+    assert "/boot/grub/grubenv: Is a directory" in why(look(host).next_entry)
+
+
+def test_without_a_running_kernel_there_is_no_outlook(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    (tmp_path / "proc/version").unlink()
+    with pytest.raises(HostError, match="running kernel cannot be read: /proc/version: No such"):
+        look(host)
+
+
+def test_the_protection_is_told_with_the_outlook(tmp_path: Path) -> None:
+    protection = look(debian(tmp_path)).protection
+    assert isinstance(protection, Protection)
+    assert protection.level == "panic-only"
+
+
+# --- the known-good -----------------------------------------------------------------------------
+
+
+def pinned(host: Debian) -> tuple[BootSet, Trial]:
+    """Keep what runs, and boot what was kept."""
+    good = set_of(look(host).running)
+    sources = Sources(
+        kernel=f"/boot/vmlinuz-{OLD}", initrd=f"/boot/initrd.img-{OLD}", firmware="/lib/firmware"
+    )
+    vault.keep(host.host, good, sources)
+    return good, Trial(known_good=good, pinned=True)
+
+
+def boot_kept(host: Debian, fingerprint: str) -> None:
+    line = f"BOOT_IMAGE=/trialboot/{fingerprint}/vmlinuz {ARGUMENTS} {BOOT_WORD}={fingerprint}"
+    host.boots(OLD, boot=NEXT_BOOT, command_line=line)
+
+
+def test_the_known_good_that_was_booted_is_what_was_kept(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    good, trial = pinned(host)
+    boot_kept(host, good.fingerprint)
+    outlook = look(host, trial)
+    assert outlook.running == Choice(entry=KNOWN_GOOD, boot_set=good)
+    assert outlook.sentence == NOTHING
+
+
+def test_the_next_boot_is_compared_with_the_known_good_not_with_what_runs(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    good, trial = pinned(host)
+    host.install_kernel(NEW)
+    host.menu(NEW)
+    host.boots(NEW, boot=NEXT_BOOT)
+    outlook = look(host, trial)
+    assert set_of(outlook.running).release == NEW
+    assert rows(outlook) == [(Area.KERNEL, "release", good.release, NEW)]
+
+
+def test_a_known_good_that_is_not_pinned_is_not_compared_with(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    _, trial = pinned(host)
+    host.install_kernel(NEW)
+    host.menu(NEW)
+    host.boots(NEW, boot=NEXT_BOOT)
+    assert look(host, replace(trial, pinned=False)).sentence == NOTHING
+
+
+def test_packages_may_replace_the_known_goods_files_and_it_is_still_what_runs(
+    tmp_path: Path,
+) -> None:
+    host = debian(tmp_path)
+    good, trial = pinned(host)
+    boot_kept(host, good.fingerprint)
+    host.write(f"/boot/initrd.img-{OLD}", "rebuilt")
+    host.write(f"/lib/firmware/{FIRMWARE}", "firmware 2")
+    outlook = look(host, trial)
+    assert set_of(outlook.running) == good
+    assert [row[0] for row in rows(outlook)] == [Area.FIRMWARE, Area.INITRD]
+
+
+def test_a_kept_boot_set_that_is_gone_is_unknown(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    good, trial = pinned(host)
+    boot_kept(host, good.fingerprint)
+    shutil.rmtree(tmp_path / "boot/trialboot")
+    outlook = look(host, trial)
+    assert why(outlook.running) == (
+        f"the boot set {good.fingerprint[:12]} is not kept: No such file or directory"
+    )
+
+
+def test_under_the_kept_firmware_the_packages_own_tree_is_what_would_boot(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    good, trial = pinned(host)
+    boot_kept(host, good.fingerprint)
+    shutil.copytree(tmp_path / "lib/firmware", tmp_path / "run/trialboot/packaged-firmware")
+    host.write(f"/run/trialboot/packaged-firmware/{FIRMWARE}", "firmware 2")
+    assert look(host, trial).sentence == NOTHING
+    host.write("/run/trialboot/kept-firmware-mounted", "")
+    assert [row[:2] for row in rows(look(host, trial))] == [(Area.FIRMWARE, FIRMWARE)]
+
+
+# --- the cache ----------------------------------------------------------------------------------
+
+CACHE: Final = "var/lib/trialboot/content-cache.json"
+
+
+def test_a_file_that_was_hashed_is_not_read_again(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    look(host)
+    cache = json.loads((tmp_path / CACHE).read_text())
+    (tmp_path / CACHE).write_text(json.dumps(dict.fromkeys(cache, "remembered")))
+    assert set_of(look(host).wanted).kernel == "remembered"
+
+
+def test_a_replaced_file_is_read_again(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    look(host)
+    host.write(f"/boot/initrd.img-{OLD}", f"INITRD of {OLD}")
+    initrd = file_sha256(tmp_path / f"boot/initrd.img-{OLD}")
+    assert set_of(look(host).wanted).initrd == initrd
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '"x"', "\x00"])
+def test_a_broken_cache_costs_only_time(tmp_path: Path, content: str) -> None:
+    host = debian(tmp_path)
+    first = look(host)
+    (tmp_path / CACHE).write_text(content)
+    assert look(host) == first
+    assert json.loads((tmp_path / CACHE).read_text())
+
+
+def test_a_cache_that_cannot_be_written_is_an_error_that_names_it(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    (tmp_path / CACHE).mkdir(parents=True)
+    with pytest.raises(StoreError, match=r"content-cache\.json: Is a directory"):
+        look(host)
+
+
+def test_a_look_that_is_not_to_be_remembered_leaves_nothing_behind(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    first = snapshot.look_ahead(host.host, Trial(), remember=False)
+    assert not (tmp_path / "var/lib/trialboot").exists()
+    assert look(host) == first
+
+
+# --- the whole snapshot -------------------------------------------------------------------------
+
+
+def test_a_snapshot_has_all_parts(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    taken = snapshot.take(host.host)
+    assert taken.taken_at == "2026-01-02T12:30:15Z"
+    assert isinstance(taken.kernel, Kernel)
+    assert taken.kernel.release == OLD
+    assert not isinstance(taken.modules, Unknown)
+    assert [m.name for m in taken.modules if FIRMWARE in m.firmware] == ["bnx2"]
+    assert not isinstance(taken.firmware, Unknown)
+    assert [path for path, _ in taken.firmware.files] == [FIRMWARE, "other/unused.bin"]
+    assert not isinstance(taken.packages, Unknown)
+    assert [package.name for package in taken.packages] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("path", "unknown"),
+    [
+        ("/proc/stat", {"kernel", "modules"}),
+        ("/proc/modules", {"modules"}),
+        ("/lib/firmware", {"firmware"}),
+        ("/var/lib/dpkg/status", {"packages"}),
+    ],
+)
+def test_a_part_that_cannot_be_read_is_unknown_and_the_others_are_there(
+    tmp_path: Path, path: str, unknown: set[str]
+) -> None:
+    host = debian(tmp_path)
+    gone(path)(host)
+    taken = snapshot.take(host.host)
+    parts = ("kernel", "modules", "firmware", "packages")
+    told = {name: getattr(taken, name) for name in parts}
+    assert {name for name, part in told.items() if isinstance(part, Unknown)} == unknown
+    assert all(path in told[name].why for name in unknown)

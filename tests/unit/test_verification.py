@@ -1,0 +1,282 @@
+"""A boot is watched until its network has settled, and a sound one is learned from."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.host.conftest import run_inside, sh
+from tests.unit.core.samples import NETWORK, contract
+from tests.unit.workers.debian_host import BOOT, OLD, Debian, debian
+from trialboot import verification
+from trialboot.config import Config, Verify
+from trialboot.core.contract import Contract
+from trialboot.core.facts import BootId, Network, Unknown
+from trialboot.core.outlook import Judgement
+from trialboot.core.verdict import Answer, Check, Outcome, Verdict
+from trialboot.host import Host
+from trialboot.readers import kernel
+from trialboot.writers import store
+
+AT: Final = "2026-01-01T00:00:00Z"
+CONTRACTS: Final = "var/lib/trialboot/contracts.json"
+
+
+def judgement(outcome: Outcome = Outcome.SOUND, at: str = AT) -> Judgement:
+    return Judgement(boot=BootId(BOOT), at=at, verdict=Verdict(outcome=outcome, reasons=("r",)))
+
+
+# --- learning -----------------------------------------------------------------------------------
+
+
+def test_nothing_is_learned_yet_on_a_fresh_host(tmp_path: Path) -> None:
+    host = debian(tmp_path).host
+    assert verification.newest_contract(host) is None
+    assert verification.contracts(host) is None
+
+
+def test_a_sound_boot_is_learned_from(tmp_path: Path) -> None:
+    host = debian(tmp_path).host
+    learned = verification.learn_from(host, judgement(), NETWORK)
+    assert isinstance(learned, Contract)
+    assert (learned.kernel, learned.boot) == (OLD, BOOT)
+    assert verification.newest_contract(host) == learned
+
+
+@pytest.mark.parametrize("outcome", [Outcome.WORSE, Outcome.UNSURE])
+def test_any_other_boot_teaches_nothing(tmp_path: Path, outcome: Outcome) -> None:
+    host = debian(tmp_path).host
+    learned = verification.learn_from(host, judgement(outcome), NETWORK)
+    assert learned == Unknown(f"the verdict is {outcome}")
+    assert not (tmp_path / CONTRACTS).exists()
+
+
+def test_a_network_that_was_not_read_whole_teaches_nothing(tmp_path: Path) -> None:
+    host = debian(tmp_path).host
+    blind = replace(NETWORK, attachments=Unknown("bpf(2) is not permitted"))
+    assert isinstance(verification.learn_from(host, judgement(), blind), Unknown)
+    assert not (tmp_path / CONTRACTS).exists()
+
+
+def test_without_a_running_kernel_nothing_is_learned(tmp_path: Path) -> None:
+    host = debian(tmp_path).host
+    (tmp_path / "proc/version").unlink()
+    learned = verification.learn_from(host, judgement(), NETWORK)
+    assert learned == Unknown("/proc/version: No such file or directory")
+
+
+def test_the_last_three_contracts_are_kept_newest_first(tmp_path: Path) -> None:
+    host = debian(tmp_path).host
+    times = [f"2026-01-0{day}T00:00:00Z" for day in range(1, 6)]
+    for at in times:
+        verification.learn_from(host, judgement(at=at), NETWORK)
+    found = verification.contracts(host)
+    assert isinstance(found, tuple)
+    assert [kept.learned_at for kept in found] == times[:1:-1]
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"format": 2, "value": []}', "\x00"])
+def test_an_unreadable_contract_is_unknown_and_the_next_sound_boot_sets_it_aside(
+    tmp_path: Path, content: str
+) -> None:
+    host = debian(tmp_path).host
+    file = tmp_path / CONTRACTS
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    found = verification.newest_contract(host)
+    assert isinstance(found, Unknown)
+    assert "/var/lib/trialboot/contracts.json" in found.why
+    learned = verification.learn_from(host, judgement(), NETWORK)
+    assert verification.contracts(host) == (learned,)
+    aside = file.with_name("contracts.json.unreadable-20260102T123015Z")
+    assert aside.read_text() == content
+
+
+def test_an_empty_list_of_contracts_is_nothing_learned(tmp_path: Path) -> None:
+    host = debian(tmp_path).host
+    store.save(host, store.CONTRACTS, ())
+    assert verification.newest_contract(host) is None
+
+
+# --- asking -------------------------------------------------------------------------------------
+
+
+def ask(
+    host: Debian, known: Contract | Unknown | None, network: Network = NETWORK, **verify: object
+) -> dict[str, Check]:
+    config = Config(verify=Verify(**verify))  # type: ignore[arg-type]  # a table of any keys
+    checks = verification._ask(host.host, config, known, network)
+    return {check.name: check for check in checks}
+
+
+def test_against_a_contract_all_questions_are_asked(tmp_path: Path) -> None:
+    checks = ask(debian(tmp_path), contract())
+    assert list(checks) == ["roles", "pods", "links", "routes", "rules", "units", "processes"]
+    assert {check.answer for check in checks.values()} == {Answer.PASS}
+
+
+def test_without_a_contract_a_healthy_network_is_asked_for(tmp_path: Path) -> None:
+    assert list(ask(debian(tmp_path), None)) == ["healthy", "units", "processes"]
+
+
+def test_an_unreadable_contract_gives_no_verdict_not_a_pass(tmp_path: Path) -> None:
+    check = ask(debian(tmp_path), Unknown("not JSON"))["contract"]
+    assert check.answer is Answer.NO_VERDICT
+    assert check.reasons == ("the contract cannot be read: not JSON",)
+
+
+def test_the_operators_services_are_asked_for(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    host.unit_states = {"kubelet.service": "active"}
+    units = ("kubelet.service", "containerd.service")
+    check = ask(host, contract(), units=units)["units"]
+    assert check.answer is Answer.FAIL
+    assert check.reasons == ("containerd.service is inactive, restarted 0 times in this boot",)
+
+
+def test_the_operators_processes_are_asked_for(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    (tmp_path / "proc").rename(tmp_path / "old-proc")
+    (tmp_path / "proc").symlink_to("/proc")
+    check = ask(host, contract(), processes=("no-such-agent",))["processes"]
+    assert (check.answer, check.reasons) == (Answer.FAIL, ("no process no-such-agent runs",))
+
+
+@given(st.floats(0.1, 1000), st.floats(0, 3600))
+def test_enough_samples_are_remembered_to_span_the_settling_time(
+    interval: float, settle: float
+) -> None:
+    config = Config(verify=Verify(interval_seconds=interval, settle_seconds=settle))
+    assert (verification._samples_kept(config) - 1) * interval >= settle
+
+
+# --- watching, in a network namespace of its own ------------------------------------------------
+
+
+@dataclass
+class Watched:
+    """A host whose /proc is real and whose clock goes on only in sleep."""
+
+    root: Path
+    clock: float = 1000.0
+    said: list[str] = field(default_factory=list)
+    while_asleep: Callable[[], None] = lambda: None
+
+    @property
+    def host(self) -> Host:
+        for name in ("proc", "sys"):
+            if not (self.root / name).exists():
+                (self.root / name).symlink_to(f"/{name}")
+        return Host(
+            root=self.root,
+            run=lambda *_, **__: "",
+            sleep=self._sleep,
+            monotonic=lambda: self.clock,
+        )
+
+    def _sleep(self, seconds: float) -> None:
+        self.clock += seconds
+        self.while_asleep()
+
+    def verify(self, config: Config | None = None) -> tuple[Judgement, Network]:
+        found = verification.verify(self.host, config or Config(), self.said.append)
+        if isinstance(found[1].attachments, Unknown):
+            pytest.skip(f"eBPF programs cannot be listed here: {found[1].attachments.why}")
+        return found
+
+
+HEALTHY: Final = """
+ip link add eth0 type veth peer name eth1
+ip addr add 10.1.0.2/24 dev eth0
+ip link set eth0 up
+ip link set eth1 up
+ip route add default via 10.1.0.1 proto static
+"""
+
+
+@pytest.mark.host
+def test_a_healthy_node_is_sound_once_it_has_stayed_the_same(tmp_path: Path) -> None:
+    def flow() -> tuple[Judgement, float, list[str]]:
+        sh(HEALTHY)
+        watched = Watched(tmp_path)
+        found, _ = watched.verify()
+        return found, watched.clock, watched.said
+
+    found, clock, said = run_inside(flow)
+    assert found.verdict.outcome is Outcome.SOUND
+    assert found.boot == kernel.read_boot_id(Host())
+    # What the machine has been up already counts for the settling minute.
+    assert clock == 1030.0
+    assert said == [f"{at} s of 600 s: passing, settling" for at in (60, 70, 80)]
+
+
+@pytest.mark.host
+def test_a_node_that_settles_late_is_waited_for(tmp_path: Path) -> None:
+    def flow() -> tuple[Judgement, float, list[str]]:
+        watched = Watched(tmp_path)
+
+        def grow() -> None:
+            if watched.clock == 1200.0:
+                sh(HEALTHY)
+
+        watched.while_asleep = grow
+        found, _ = watched.verify()
+        return found, watched.clock, watched.said
+
+    found, clock, said = run_inside(flow)
+    assert found.verdict.outcome is Outcome.SOUND
+    assert clock == 1230.0
+    assert said[0] == "60 s of 600 s: waiting for healthy"
+
+
+@pytest.mark.host
+def test_a_node_that_shows_nothing_to_learn_from_is_unsure_at_the_deadline(
+    tmp_path: Path,
+) -> None:
+    def flow() -> tuple[Judgement, float]:
+        watched = Watched(tmp_path)
+        return watched.verify()[0], watched.clock
+
+    found, clock = run_inside(flow)
+    assert found.verdict.outcome is Outcome.UNSURE
+    assert found.verdict.reasons == (
+        "there is no default route through a link with carrier to learn from",
+    )
+    assert clock == 1540.0
+
+
+@pytest.mark.host
+def test_what_a_sound_boot_taught_is_what_the_next_one_is_held_against(tmp_path: Path) -> None:
+    def flow() -> tuple[Judgement, Judgement, float]:
+        sh(HEALTHY)
+        watched = Watched(tmp_path)
+        first, network = watched.verify()
+        assert isinstance(verification.learn_from(watched.host, first, network), Contract)
+        again, _ = watched.verify()
+        sh("ip route del default")
+        watched.clock = 0.0
+        return again, watched.verify()[0], watched.clock
+
+    again, worse, clock = run_inside(flow)
+    assert again.verdict.outcome is Outcome.SOUND
+    assert worse.verdict.outcome is Outcome.WORSE
+    assert worse.verdict.reasons == ("route default via 10.1.0.1 dev eth0 table 254 is gone",)
+    assert clock == 540.0, "a missing route is no proof: it may come until the deadline"
+
+
+@pytest.mark.host
+def test_a_damaged_contract_makes_a_healthy_node_unsure_not_sound(tmp_path: Path) -> None:
+    def flow() -> Judgement:
+        sh(HEALTHY)
+        (tmp_path / CONTRACTS).parent.mkdir(parents=True)
+        (tmp_path / CONTRACTS).write_text(json.dumps({"format": 1, "value": 3}))
+        return Watched(tmp_path).verify()[0]
+
+    found = run_inside(flow)
+    assert found.verdict.outcome is Outcome.UNSURE
+    assert found.verdict.reasons[0].startswith("the contract cannot be read: ")

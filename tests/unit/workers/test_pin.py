@@ -1,0 +1,239 @@
+"""The pin worker: what it may do, with a loader that only remembers and a real vault."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.loaders.host_folder import OLD, SIMPLE, Node, make_node
+from trialboot.bootfiles import read_menu
+from trialboot.core.actions import (
+    Action,
+    BootOnce,
+    ForgetOnce,
+    Keep,
+    PinKnownGood,
+    Reboot,
+    Tell,
+    Unpin,
+)
+from trialboot.core.bootset import BootSet, Fingerprint
+from trialboot.core.facts import BootId, EntryId, Unknown
+from trialboot.core.machine import Decision, Trial
+from trialboot.core.menu import KNOWN_GOOD, Menu, next_entry
+from trialboot.core.node import Wish
+from trialboot.core.protection import Level, Protection
+from trialboot.errors import LoaderError, VaultError
+from trialboot.loaders.grub import Grub
+from trialboot.loaders.interface import Loader
+from trialboot.workers import pin, release
+from trialboot.writers import store, vault
+
+
+@dataclass
+class Recorder:
+    """A loader that keeps what was asked of it."""
+
+    node: Node
+    done: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def state(self) -> Menu:
+        menu = read_menu(self.node.host)
+        assert not isinstance(menu, Unknown)
+        return menu
+
+    def make_default(self, entry: EntryId) -> None:
+        self.done.append(("make_default", entry))
+
+    def boot_once(self, entry: EntryId) -> None:
+        self.done.append(("boot_once", entry))
+
+    def forget_once(self) -> None:
+        self.done.append(("forget_once",))
+
+    def install(self, fingerprint: Fingerprint, boot_set: BootSet, firmware: str) -> EntryId:
+        self.done.append(("install", fingerprint, boot_set.release, firmware))
+        return KNOWN_GOOD
+
+    def remove(self) -> None:
+        self.done.append(("remove",))
+
+    def protection(self) -> Protection:
+        return Protection(level=Level.FULL)
+
+
+def perform(node: Node, *actions: Action) -> list[tuple[Any, ...]]:
+    loader = Recorder(node)
+    known: Loader = loader
+    for action in actions:
+        pin.perform(node.host, known, action)
+    return loader.done
+
+
+def keep(node: Node) -> Keep:
+    return Keep(node.boot_set(), EntryId(OLD))
+
+
+def test_keeping_puts_the_entrys_files_into_the_vault(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    assert perform(node, keep(node)) == []
+    assert vault.kept(node.host) == (node.boot_set().fingerprint,)
+    vault.verify(node.host, node.boot_set().fingerprint)
+
+
+def test_keeping_twice_verifies_and_needs_the_entry_no_more(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    wanted = keep(node)
+    perform(node, wanted)
+    (tmp_path / "boot/grub/grub.cfg").unlink()
+    perform(node, wanted)
+    assert vault.kept(node.host) == (wanted.boot_set.fingerprint,)
+
+
+def test_a_damaged_boot_set_is_not_taken_for_kept(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    wanted = keep(node)
+    perform(node, wanted)
+    kept = tmp_path / "boot/trialboot" / wanted.boot_set.fingerprint / "vmlinuz"
+    kept.write_text("damaged")
+    with pytest.raises(VaultError, match="vmlinuz"):
+        perform(node, wanted)
+
+
+def test_files_that_are_no_longer_the_boot_set_are_not_kept(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    wanted = keep(node)
+    node.write("/boot/initrd.img-6.1.0-56-amd64", "rebuilt")
+    with pytest.raises(VaultError, match=r"initrd\.img is not what the boot set"):
+        perform(node, wanted)
+    assert vault.kept(node.host) == ()
+
+
+def test_an_entry_that_is_gone_is_named(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    with pytest.raises(VaultError, match="has no entry «gone» any more: nothing to keep"):
+        perform(node, Keep(node.boot_set(), EntryId("gone")))
+
+
+def test_an_entry_whose_kernel_is_gone_is_told(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    wanted = keep(node)
+    (tmp_path / "boot/vmlinuz-6.1.0-56-amd64").unlink()
+    with pytest.raises(VaultError, match="neither below /boot nor below /"):
+        perform(node, wanted)
+
+
+def test_pinning_installs_what_is_kept_and_makes_it_the_default(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    wanted = keep(node)
+    fingerprint = wanted.boot_set.fingerprint
+    for _ in range(2):
+        assert perform(node, wanted, PinKnownGood(wanted.boot_set)) == [
+            ("install", fingerprint, "6.1.0-56-amd64", vault.firmware_of(fingerprint)),
+            ("make_default", KNOWN_GOOD),
+        ]
+
+
+def test_what_is_not_kept_is_not_pinned(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    with pytest.raises(VaultError, match="is not kept"):
+        perform(node, PinKnownGood(node.boot_set()))
+
+
+def test_what_is_damaged_is_not_pinned(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    wanted = keep(node)
+    perform(node, wanted)
+    kept = tmp_path / "boot/trialboot" / wanted.boot_set.fingerprint / "initrd.img"
+    kept.unlink()
+    kept.write_text("damaged")
+    loader = Recorder(node)
+    with pytest.raises(VaultError, match=r"initrd\.img"):
+        pin.perform(node.host, loader, PinKnownGood(wanted.boot_set))
+    assert loader.done == []
+
+
+@pytest.mark.parametrize(
+    ("action", "done"),
+    [
+        (BootOnce(EntryId(SIMPLE)), ("boot_once", SIMPLE)),
+        (ForgetOnce(), ("forget_once",)),
+        (Unpin(), ("remove",)),
+    ],
+)
+def test_the_other_verbs_go_to_the_loader(
+    tmp_path: Path, action: Action, done: tuple[Any, ...]
+) -> None:
+    assert perform(make_node(tmp_path), action) == [done]
+
+
+WISH = Wish(cordoned=True, reason="R", message="m", condition="False", boot="b", at="t")
+
+
+@pytest.mark.parametrize("action", [Tell(WISH), Reboot("worse", BootId("b"))])
+def test_what_is_not_the_pin_workers_is_refused(tmp_path: Path, action: Action) -> None:
+    with pytest.raises(LoaderError, match="is not the pin worker's"):
+        perform(make_node(tmp_path), action)
+
+
+# --- the whole worker, with GRUB ----------------------------------------------------------------
+
+
+def decide(node: Node, *todo: Action) -> None:
+    store.save_decision(node.host, Decision(trial=Trial(), todo=todo))
+
+
+def boots(node: Node) -> str:
+    answer = next_entry(Grub(node.host).state())
+    assert not isinstance(answer, Unknown)
+    return answer.entry.entry
+
+
+def test_the_worker_arms_a_trial_and_may_be_run_again(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    wanted = keep(node)
+    decide(node, wanted, PinKnownGood(wanted.boot_set), BootOnce(EntryId(SIMPLE)))
+    for _ in range(2):
+        pin.work(node.host)
+        assert boots(node) == SIMPLE
+    decide(node, ForgetOnce())
+    pin.work(node.host)
+    assert boots(node) == KNOWN_GOOD
+
+
+def test_the_worker_stops_at_the_first_action_that_is_not_its_own(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    decide(node, ForgetOnce(), Tell(WISH), BootOnce(EntryId(OLD)))
+    pin.work(node.host)
+    assert boots(node) == SIMPLE
+
+
+def test_the_worker_leaves_the_record_to_the_daemon(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    wanted = keep(node)
+    decide(node, wanted)
+    before = store.load_decision(node.host)
+    pin.work(node.host)
+    assert store.load_decision(node.host) == before
+
+
+def test_the_worker_fails_before_it_pins_what_could_not_be_kept(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    other = replace(node.boot_set(), kernel="0" * 64)
+    decide(node, Keep(other, EntryId(OLD)), PinKnownGood(other), BootOnce(EntryId(SIMPLE)))
+    with pytest.raises(VaultError):
+        pin.work(node.host)
+    assert not (tmp_path / "boot/grub/grubenv").exists()
+    assert node.mkconfig.ran == []
+
+
+def test_removing_the_package_gives_the_loader_back(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    wanted = keep(node)
+    decide(node, wanted, PinKnownGood(wanted.boot_set), BootOnce(EntryId(OLD)))
+    pin.work(node.host)
+    for _ in range(2):
+        release.work(node.host)
+        assert boots(node) == SIMPLE
+        assert Grub(node.host).state().known_good == ""
