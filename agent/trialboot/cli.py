@@ -16,9 +16,9 @@ from trialboot import __version__, report, snapshot, verification
 from trialboot.config import PATH, Mode, parse_config, read_config
 from trialboot.core.change import Change
 from trialboot.core.facts import Unknown
-from trialboot.core.machine import Trial
 from trialboot.core.outlook import Judgement, Outlook
 from trialboot.core.record import plain
+from trialboot.core.trial import Trial
 from trialboot.core.verdict import Outcome
 from trialboot.errors import ConfigError, HostError, TrialbootError
 from trialboot.foreground import serve_page

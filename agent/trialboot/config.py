@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Final, TypeVar, get_type_hints
 
 from trialboot.core.language import Word
-from trialboot.core.machine import Policy
+from trialboot.core.trial import Policy
 from trialboot.core.verdict import Patience
 from trialboot.errors import ConfigError, HostError
 from trialboot.host import Host

@@ -18,7 +18,9 @@ from trialboot.bus import Bus, Manager
 from trialboot.config import Config, Mode, read_config
 from trialboot.core.actions import Action
 from trialboot.core.facts import BootId, Unknown
-from trialboot.core.machine import (
+from trialboot.core.node import Wish
+from trialboot.core.outlook import Judgement, Outlook
+from trialboot.core.trial import (
     Booted,
     Decision,
     Event,
@@ -27,11 +29,10 @@ from trialboot.core.machine import (
     Retried,
     Seen,
     Trial,
+    Unkept,
 )
-from trialboot.core.node import Wish
-from trialboot.core.outlook import Judgement, Outlook
 from trialboot.core.verdict import Outcome, Verdict
-from trialboot.errors import HostError, TrialbootError
+from trialboot.errors import HostError, TrialbootError, VaultError
 from trialboot.host import Host, watch_folder
 from trialboot.readers import kernel, spool
 from trialboot.trial import advance, finish
@@ -50,6 +51,8 @@ PACKAGES_AT_MOST: Final = 600.0
 RENDER_AFTER: Final = 2.0
 """Seconds: one metrics page for a burst of changes."""
 PIN_LIMIT: Final = 900.0
+LAST_WORD: Final = 20.0
+"""Seconds that a rollback waits for the API server to hear why."""
 RETRY_FIRST, RETRY_MOST = 5.0, 300.0
 NODE_MOST: Final = 60.0
 """Seconds between two tries to reach the API server, at the most."""
@@ -87,7 +90,7 @@ class Daemon:
         self._deliver()  # what an earlier boot wished and could not say
         self._start(SNAPSHOT)
         while not self._stopping:
-            self._turn(self._seconds_to_next_timer())
+            self._turn()
         self._write_state()
 
     def _open(self) -> None:
@@ -123,14 +126,14 @@ class Daemon:
     def _stop(self) -> None:
         self._stopping = True
 
-    def _turn(self, seconds: float) -> None:
-        """One turn of the loop: handle what has arrived, then sleep until something does."""
-        self._bus.pump()
+    def _turn(self) -> None:
+        """One turn of the loop: do what is due, hear what has arrived, then sleep."""
         self._act_on_timers()
         self._act_on_jobs()
-        if self._stopping:
-            return
-        self._sleep(seconds)
+        # Last of all: what came during a blocking call is queued in libdbus and wakes nobody.
+        self._bus.pump()
+        if not self._stopping:
+            self._sleep(self._seconds_to_next_timer())
 
     def _sleep(self, seconds: float) -> None:
         for key, _ in self._selector.select(seconds):
@@ -142,7 +145,6 @@ class Daemon:
         self._timers[name] = self._host.monotonic() + seconds
 
     def _seconds_to_next_timer(self) -> float:
-        # A job may have ended, or an action left a timer, since the last look.
         if self._ended:
             return 0.0
         due = min(self._timers.values())
@@ -155,6 +157,7 @@ class Daemon:
             "verify": lambda: self._start(VERIFY),
             "node": self._deliver,
             "finish": self._finish,
+            "retry": self._retry,
             "reload": self._reload,
             "render": lambda: self._start(RENDER),
             "spool": self._take_notes,
@@ -239,8 +242,10 @@ class Daemon:
         return Judgement(boot=self.boot, at=self._now(), verdict=verdict)
 
     def _worker_failed(self, worker: str, result: str, found: object) -> str:
-        told = store.load(self._host, store.trouble_of(worker), str)
-        why = told if isinstance(told, str) and result != "done" else f"the worker ended: {result}"
+        told = store.load(self._host, store.trouble_of(worker), store.Trouble)
+        why = f"the worker ended: {result}"
+        if isinstance(told, store.Trouble) and result != "done":
+            why = told.why
         if isinstance(found, Unknown):
             why = found.why
         self._note_trouble(worker, why)
@@ -273,6 +278,12 @@ class Daemon:
         self._set_timer("snapshot", 0)
 
     def _unfinished(self, error: TrialbootError) -> None:
+        if isinstance(error, VaultError):
+            # What cannot be kept is not waited for: the record goes back to what is pinned.
+            self._note_trouble("vault", str(error))
+            event = Unkept(at=self._now(), why=str(error))
+            self._decision = advance(self._decision.trial, event, self._config.policy, self)
+            return
         self._note_trouble("decision", f"{error}; tried again every {RETRY_MOST:.0f} s")
         self._set_timer("finish", RETRY_MOST)
 
@@ -293,20 +304,25 @@ class Daemon:
     def pin(self, decision: Decision, actions: Sequence[Action]) -> None:
         """Let the pin worker perform the leading actions of the decision on disk."""
         del decision, actions  # it reads them from the record: the same after a power cut
-        self._ended.pop(PIN, None)
-        self._bus.start_unit(PIN)
-        limit = self._host.monotonic() + PIN_LIMIT
-        while PIN not in self._ended:
+        result = self._run_unit(PIN, PIN_LIMIT)
+        if result != "done":
+            raise _pin_error(
+                store.load(self._host, store.trouble_of("pin"), store.Trouble), result
+            )
+
+    def _run_unit(self, unit: str, limit: float) -> str:
+        """Start a worker and wait for its end, at most `limit` seconds; give the job's result."""
+        self._ended.pop(unit, None)
+        self._bus.start_unit(unit)
+        until = self._host.monotonic() + limit
+        while unit not in self._ended:
             self._bus.pump()
-            if self._host.monotonic() > limit:
-                raise HostError(f"{PIN} took more than {PIN_LIMIT:.0f} s")
-            if PIN not in self._ended:
+            if self._host.monotonic() > until:
+                return f"no end after {limit:.0f} s"
+            if unit not in self._ended:
                 self._sleep(1.0)
             journal.tell_supervisor("WATCHDOG=1")
-        result = self._ended.pop(PIN)
-        if result != "done":
-            told = store.load(self._host, store.trouble_of("pin"), str)
-            raise HostError(told if isinstance(told, str) else f"{PIN} ended: {result}")
+        return self._ended.pop(unit)
 
     def tell(self, wish: Wish) -> None:
         """Remember the wish; the node worker delivers it as soon as it can."""
@@ -316,9 +332,22 @@ class Daemon:
 
     def reboot(self, why: str) -> None:
         """Restart the machine through logind."""
+        if self._config.mode is Mode.OBSERVE:
+            journal.noted(f"not rebooting, for the operator chose to observe meanwhile: {why}")
+            return
         journal.noted(f"rebooting into the known-good: {why}")
+        self._say_last_word()
         self._count("reboots")
         power.reboot(self._host)
+
+    def _say_last_word(self) -> None:
+        """Tell the cluster before the node goes away, as far as it listens; never insist."""
+        if not self._config.node.enabled or store.is_delivered(self._host):
+            return
+        try:
+            self._run_unit(NODE, LAST_WORD)
+        except HostError as error:
+            self._note_trouble("node", str(error))
 
     # --- the cluster
 
@@ -357,11 +386,12 @@ class Daemon:
             self._set_timer("snapshot", PACKAGES_AT_MOST)
 
     def _ask(self, wish: str) -> None:
-        if wish == "retry":
-            self._advance(Retried(at=self._now()))
-            self._set_timer("snapshot", 0)
-        else:
-            self._set_timer(wish, 0)
+        # The bus is also heard while the pin worker is waited for, in the middle of a decision.
+        self._set_timer(wish, 0)
+
+    def _retry(self) -> None:
+        self._advance(Retried(at=self._now()))
+        self._set_timer("snapshot", 0)
 
     def _reload(self) -> None:
         try:
@@ -420,6 +450,13 @@ _END: Final = {
     (Phase.CONDEMNED, Phase.RECOVERED): "recovered",
     (Phase.CONDEMNED, Phase.STRANDED): "stranded",
 }
+
+
+def _pin_error(told: store.Trouble | Unknown | None, result: str) -> TrialbootError:
+    """Raise again what the pin worker raised, as far as it matters which error it was."""
+    if not isinstance(told, store.Trouble):
+        return HostError(f"{PIN} ended: {result}")
+    return VaultError(told.why) if told.kind == "VaultError" else HostError(told.why)
 
 
 def _end_of(before: Trial, after: Trial) -> str:

@@ -8,7 +8,7 @@ import logging
 import sys
 from typing import Final
 
-from trialboot.core.machine import Trial
+from trialboot.core.trial import Trial
 
 STEPPED: Final = "4b7f2a5c0d6e4c1f9a3e8b1d2c5f7a60"
 JUDGED: Final = "9d1c3e5f7a2b4c6d8e0f1a3b5c7d9e20"

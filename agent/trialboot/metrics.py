@@ -10,8 +10,8 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from trialboot.core.machine import Phase
 from trialboot.core.protection import Level
+from trialboot.core.trial import Phase
 from trialboot.core.verdict import Answer, Outcome
 
 CHECKS: Final = ("roles", "pods", "links", "routes", "rules", "units", "processes")

@@ -12,10 +12,10 @@ from trialboot import __version__
 from trialboot.core.bootset import BootSet, shown
 from trialboot.core.change import Area, Change
 from trialboot.core.facts import Unknown
-from trialboot.core.machine import Choice, Phase, Trial
 from trialboot.core.outlook import Outlook
 from trialboot.core.protection import Protection
 from trialboot.core.record import plain
+from trialboot.core.trial import Choice, Phase, Trial
 from trialboot.core.verdict import Verdict
 from trialboot.errors import HostError
 from trialboot.host import Host, write_durably

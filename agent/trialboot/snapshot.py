@@ -10,7 +10,6 @@ from trialboot.content import file_sha256, read_tree
 from trialboot.core.bootset import BootSet, Fingerprint, plain_command_line, tree_identity, word_of
 from trialboot.core.change import BootDetail, Change, changes, sentence
 from trialboot.core.facts import EntryId, Kernel, Module, Network, Tree, Unknown
-from trialboot.core.machine import Choice, Trial
 from trialboot.core.menu import (
     BOOT_WORD,
     KNOWN_GOOD,
@@ -21,6 +20,7 @@ from trialboot.core.menu import (
     wanted_entry,
 )
 from trialboot.core.outlook import Outlook, Ran, Snapshot
+from trialboot.core.trial import Choice, Trial
 from trialboot.errors import HostError, StoreError
 from trialboot.host import Host, write_durably
 from trialboot.loaders.grub import Grub

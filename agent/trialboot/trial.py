@@ -18,8 +18,9 @@ from trialboot.core.actions import (
 )
 from trialboot.core.facts import BootId
 from trialboot.core.language import assert_never
-from trialboot.core.machine import Decision, Event, Policy, Trial, step
+from trialboot.core.machine import step
 from trialboot.core.node import Wish
+from trialboot.core.trial import Decision, Event, Policy, Trial
 
 
 class Hands(Protocol):

@@ -18,10 +18,10 @@ import pytest
 
 from tests.unit.core.samples import boot_set
 from trialboot.core.facts import BootId, EntryId, Unknown
-from trialboot.core.machine import Choice, Decision
 from trialboot.core.outlook import Judgement, Outlook
 from trialboot.core.protection import Level, Protection
 from trialboot.core.record import plain
+from trialboot.core.trial import Choice, Decision
 from trialboot.core.verdict import Outcome, Verdict
 from trialboot.errors import HostError
 from trialboot.host import Host

@@ -45,7 +45,7 @@ class Script:
             if text is None:
                 place.unlink(missing_ok=True)
             else:
-                place.write_text(text, encoding="utf-8")
+                self._put(place, text)
         if step.get("deliver"):
             self._deliver()
         return str(step.get("result", "done"))
@@ -60,7 +60,12 @@ class Script:
             "foreign": False,
             "notices": [notice["key"] for notice in wish["notices"]],
         }
-        (state / "delivered.json").write_text(json.dumps({"format": 1, "value": value}))
+        self._put(state / "delivered.json", json.dumps({"format": 1, "value": value}))
+
+    def _put(self, place: Path, text: str) -> None:
+        draft = place.with_name(f".{place.name}.script")
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(place)
 
     def log(self, call: str, **more: Any) -> None:
         decision = self.root / "var/lib/trialboot/decision.json"

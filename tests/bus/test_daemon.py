@@ -29,8 +29,8 @@ from tests.bus.conftest import (
 )
 from trialboot.core.actions import ForgetOnce, Keep, PinKnownGood, Reboot, Tell
 from trialboot.core.facts import BootId, Unknown
-from trialboot.core.machine import Condemned, Decision, Phase, Trial
 from trialboot.core.node import Wish
+from trialboot.core.trial import Condemned, Decision, Phase, Trial
 from trialboot.core.verdict import Outcome
 from trialboot.errors import HostError
 from trialboot.writers import store
@@ -156,30 +156,61 @@ def test_a_sound_first_boot_earns_the_known_good(machine: Machine) -> None:
     assert units == [SNAPSHOT, VERIFY, PIN, SNAPSHOT]
 
 
+def note(machine: Machine, name: str, event: str) -> None:
+    """Leave a note as the hooks do, and wait until the daemon has taken it."""
+    file = f"/var/lib/trialboot/spool/{name}.ev"
+    machine.write(file, f"event={event}\nboot=b\nend\n")
+    wait_for("the note to be taken", lambda: not machine.host.exists(file))
+    machine.ask("Status")
+
+
 def test_a_change_that_a_package_run_makes_is_armed(machine: Machine) -> None:
     machine.runs()
     machine.script(snapshot=[outlook(GOOD, NEW)])
-    machine.write("/var/lib/trialboot/spool/1.ev", "event=end\nboot=b\nend\n")
-    wait_for("the note", lambda: machine.state()["counters"].get("transactions"))
-    assert machine.state()["phase"] == "steady"
+    note(machine, "1", "end")
     machine.later(6)
     wait_for("the arming", lambda: machine.state()["phase"] == "armed")
     armed = machine.starts(PIN)[-1]
     assert phase(armed) == "armed", "the decision is on disk before the loader is touched"
     assert todo(armed) == ["PinKnownGood", "Keep", "BootOnce"]
     assert machine.state()["candidate"]["release"] == "6.1-new"
+    assert machine.state()["counters"]["transactions"] == 1
     assert machine.reboots() == []
 
 
-def test_a_burst_of_notes_makes_one_snapshot(machine: Machine) -> None:
+def test_the_host_is_looked_at_once_and_only_after_the_end_of_a_package_run(
+    machine: Machine,
+) -> None:
     machine.runs()
     before = len(machine.starts(SNAPSHOT))
-    for number in range(5):
-        machine.write(f"/var/lib/trialboot/spool/{number}.ev", "event=dpkg-end\nend\n")
-    wait_for("the notes", lambda: machine.state()["counters"].get("transactions") == 5)
+    for number, event in enumerate(("begin", "dpkg-begin", "dpkg-end", "dpkg-end")):
+        note(machine, str(number), event)
+        machine.later(20)
+    machine.ask("Verify")
+    machine.rests()
+    assert len(machine.starts(SNAPSHOT)) == before
+    note(machine, "9", "end")
     machine.later(6)
+    wait_for("the snapshot", lambda: len(machine.starts(SNAPSHOT)) > before)
     machine.rests()
     assert len(machine.starts(SNAPSHOT)) == before + 1
+
+
+def test_a_package_run_that_was_killed_is_looked_at_all_the_same(machine: Machine) -> None:
+    machine.runs()
+    before = len(machine.starts(SNAPSHOT))
+    note(machine, "1", "begin")
+    machine.later(590)
+    machine.rests()
+    assert len(machine.starts(SNAPSHOT)) == before
+    machine.later(11)
+    wait_for("the snapshot", lambda: len(machine.starts(SNAPSHOT)) > before)
+
+
+def test_notes_that_were_left_before_the_start_are_taken(machine: Machine) -> None:
+    machine.write("/var/lib/trialboot/spool/1.ev", "event=end\nend\n")
+    machine.runs()
+    assert machine.state()["counters"]["transactions"] == 1
 
 
 def test_a_worse_verdict_without_a_change_reboots_nobody(machine: Machine) -> None:
@@ -262,7 +293,9 @@ def test_a_snapshot_that_fails_is_told_and_the_boot_is_verified_all_the_same(
 
 def test_what_runs_may_stay_unknown_and_then_nothing_is_done(machine: Machine) -> None:
     machine.script(snapshot=[outlook(Unknown("the initrd has changed since this boot"), NEW)])
-    machine.runs()
+    machine.start()
+    wait_for("the verification", lambda: machine.starts(VERIFY))
+    machine.rests()
     state = machine.state()
     assert (state["running"], state["known_good"], state["pinned"]) == (None, None, False)
     assert state["next"]["unknown"] == ["the initrd has changed since this boot"]
@@ -425,7 +458,10 @@ def test_a_retry_while_the_pin_worker_runs_is_neither_lost_nor_in_its_way(
     wait_for("the known-good", lambda: machine.state()["pinned"] and not machine.decision().todo)
     machine.rests()
     told = [moment.text for moment in machine.decision().trial.story]
-    assert told[-1] == "retry: the operator forgave what was condemned"
+    assert told == [
+        "6.1-good has proven itself and is the known-good",
+        "retry: the operator forgave what was condemned",
+    ]
     assert len(machine.starts(PIN)) == 1
     assert machine.state()["trouble"] == []
 

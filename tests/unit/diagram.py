@@ -13,7 +13,8 @@ BEGIN, END = "<!-- phases:begin -->", "<!-- phases:end -->"
 
 def diagram() -> str:
     """Give the mermaid text of the table."""
-    from trialboot.core.machine import Phase, legal_moves  # noqa: PLC0415  the script sets the path
+    from trialboot.core.machine import legal_moves  # noqa: PLC0415  the script sets the path
+    from trialboot.core.trial import Phase  # noqa: PLC0415  as above
 
     moves = [f"    {before} --> {after}: {word}" for before, after, word in legal_moves()]
     lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {Phase.STEADY}", *moves, "```"]

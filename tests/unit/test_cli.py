@@ -14,8 +14,8 @@ from trialboot import __version__, cli, report
 from trialboot.config import PATH, Config, Mode, Verify, read_config
 from trialboot.core.change import Area, Change
 from trialboot.core.facts import Unknown
-from trialboot.core.machine import Phase
 from trialboot.core.outlook import Judgement
+from trialboot.core.trial import Phase
 from trialboot.core.verdict import Outcome, Verdict
 from trialboot.errors import HostError
 from trialboot.host import Host

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trialboot.config import PATH, Config, Mode, Node, Unsure, Verify, parse_config, read_config
-from trialboot.core.machine import Policy
+from trialboot.core.trial import Policy
 from trialboot.core.verdict import Patience
 from trialboot.errors import ConfigError
 from trialboot.host import Host

@@ -15,7 +15,7 @@ import pytest
 from trialboot import __version__, cli, errors, journal, metrics, report
 from trialboot.config import Config
 from trialboot.core.language import Word
-from trialboot.core.machine import Phase, Trial
+from trialboot.core.trial import Phase, Trial
 from trialboot.errors import TrialbootError
 
 if sys.version_info >= (3, 11):

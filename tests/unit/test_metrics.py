@@ -11,10 +11,10 @@ from tests.unit.core.samples import boot_set
 from trialboot import __version__, report
 from trialboot.core.change import Area, Change
 from trialboot.core.facts import BootId, EntryId, Unknown
-from trialboot.core.machine import Choice, Phase, Trial
 from trialboot.core.node import Wish
 from trialboot.core.outlook import Outlook
 from trialboot.core.protection import Level, Protection
+from trialboot.core.trial import Choice, Phase, Trial
 from trialboot.core.verdict import Answer, Check, Outcome, Verdict
 from trialboot.metrics import render
 from trialboot.writers.store import Delivered

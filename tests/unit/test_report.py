@@ -15,10 +15,10 @@ from trialboot import __version__, report
 from trialboot.core.bootset import shown
 from trialboot.core.change import Area, Change
 from trialboot.core.facts import BootId, EntryId, Unknown
-from trialboot.core.machine import Choice, Condemned, Moment, Phase, Trial
 from trialboot.core.node import Wish
 from trialboot.core.outlook import Outlook
 from trialboot.core.protection import Level, Protection
+from trialboot.core.trial import Choice, Condemned, Moment, Phase, Trial
 from trialboot.core.verdict import Answer, Check, Outcome, Verdict
 from trialboot.errors import HostError
 from trialboot.host import Host

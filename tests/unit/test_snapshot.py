@@ -27,10 +27,10 @@ from trialboot.core.bootset import BootSet
 from trialboot.core.change import Area
 from trialboot.core.facts import Kernel, Unknown
 from trialboot.core.grub import format_environment
-from trialboot.core.machine import Choice, Trial
 from trialboot.core.menu import BOOT_WORD, KNOWN_GOOD
 from trialboot.core.outlook import Outlook
 from trialboot.core.protection import Protection
+from trialboot.core.trial import Choice, Trial
 from trialboot.errors import HostError, StoreError
 from trialboot.writers import vault
 from trialboot.writers.vault import Sources

@@ -21,7 +21,10 @@ from trialboot.core.actions import (
     Unpin,
 )
 from trialboot.core.facts import BootId, EntryId
-from trialboot.core.machine import (
+from trialboot.core.machine import step
+from trialboot.core.node import Wish
+from trialboot.core.record import parse, plain
+from trialboot.core.trial import (
     Booted,
     Choice,
     Condemned,
@@ -33,10 +36,7 @@ from trialboot.core.machine import (
     Retried,
     Seen,
     Trial,
-    step,
 )
-from trialboot.core.node import Wish
-from trialboot.core.record import parse, plain
 from trialboot.core.verdict import Outcome, Verdict
 from trialboot.errors import HostError, StoreError, TrialbootError
 from trialboot.trial import advance, finish

@@ -13,9 +13,9 @@ The law:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Final
 
 from trialboot.core.actions import (
     Action,
@@ -27,26 +27,26 @@ from trialboot.core.actions import (
     Tell,
     Unpin,
 )
-from trialboot.core.bootset import BootSet, Fingerprint, shown
-from trialboot.core.facts import BootId, EntryId, Unknown
-from trialboot.core.language import Word
-from trialboot.core.node import Notice, Wish
-from trialboot.core.verdict import Outcome, Verdict
-
-MOST_MOMENTS: Final = 24
-NO_BOOT: Final = BootId("")
-
-
-class Phase(Word):
-    """Where a trial stands. Written to disk by these names: never rename one."""
-
-    STEADY = "steady"
-    ARMED = "armed"
-    TRIAL = "trial"
-    CONDEMNED = "condemned"
-    RECOVERED = "recovered"
-    STRANDED = "stranded"
-
+from trialboot.core.bootset import BootSet, shown
+from trialboot.core.facts import Unknown
+from trialboot.core.trial import (
+    Booted,
+    Choice,
+    Condemned,
+    Decision,
+    Event,
+    Judged,
+    Phase,
+    Policy,
+    Retried,
+    Seen,
+    Trial,
+    Unkept,
+    first_reason,
+    tell_cluster,
+    with_story,
+)
+from trialboot.core.verdict import Outcome
 
 LEGAL: Final[Mapping[tuple[Phase, Phase], str]] = MappingProxyType(
     {
@@ -68,113 +68,6 @@ LEGAL: Final[Mapping[tuple[Phase, Phase], str]] = MappingProxyType(
 """Every move between phases, with the word that the diagram has for it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """What the operator allows."""
-
-    armed: bool = False
-    """False is observe mode: nothing is pinned, cordoned or rebooted."""
-    unsure_rolls_back: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """A boot set and the menu entry that loads it."""
-
-    entry: EntryId
-    boot_set: BootSet
-    summary: str = ""
-    """What it changes, in one sentence."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Condemned:
-    """A boot set that failed its trial: not tried again until it changes or «retry»."""
-
-    fingerprint: Fingerprint
-    release: str
-    why: str
-    at: str
-    reasons: tuple[str, ...] = ()
-    """All that the verdict had to say; none where the candidate never came up."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
-    """One line of a trial's story."""
-
-    at: str
-    boot: BootId
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
-    """All that is remembered, and the only thing that is."""
-
-    phase: Phase = Phase.STEADY
-    known_good: BootSet | None = None
-    pinned: bool = False
-    """The known-good is kept in the vault and is the loader's default."""
-    candidate: Choice | None = None
-    boot: BootId = NO_BOOT
-    """The boot that `Booted` told of last."""
-    running: Choice | None = None
-    """What that boot loaded; None while it is not known."""
-    condemned: tuple[Condemned, ...] = ()
-    judged: Verdict | None = None
-    """The verdict on `boot`; None until there is one."""
-    story: tuple[Moment, ...] = ()
-    report_only: str = ""
-    """Why nothing but reports may be done, such as a record that could not be read."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Booted:
-    """The machine runs this boot; told at each start of the daemon, once a boot is enough."""
-
-    at: str
-    boot: BootId
-    running: Choice | Unknown
-    once_pending: bool
-    """The loader still holds a one-shot: it has not been consumed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """What the host's own configuration would boot next, left to itself."""
-
-    at: str
-    wanted: Choice | Unknown
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """The verdict on a boot."""
-
-    at: str
-    boot: BootId
-    verdict: Verdict
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retried:
-    """The operator wants condemned boot sets to be tried again."""
-
-    at: str
-
-
-Event: TypeAlias = Booted | Seen | Judged | Retried
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """What the trial is now, and what is still to be done: stored before it is performed."""
-
-    trial: Trial
-    todo: tuple[Action, ...] = ()
-
-
 class IllegalMoveError(AssertionError):
     """A move that the table does not have: a bug in this file, never an operator's mistake."""
 
@@ -194,6 +87,8 @@ def _step(trial: Trial, event: Event, policy: Policy) -> Decision:
             return _seen(trial, event, policy)
         case Judged():
             return _judged(trial, event, policy)
+        case Unkept():
+            return _unkept(trial, event)
         case Retried():
             return _retried(trial, event)
 
@@ -202,7 +97,10 @@ def _checked(before: Trial, decision: Decision) -> Decision:
     after = decision.trial
     if before.phase is not after.phase and (before.phase, after.phase) not in LEGAL:
         raise IllegalMoveError(f"{before.phase} to {after.phase}")
-    return decision
+    wishes = [action.wish for action in decision.todo if isinstance(action, Tell)]
+    if not wishes:
+        return decision
+    return replace(decision, trial=replace(after, cordon=wishes[-1].cordoned))
 
 
 def _same(trial: Trial) -> Decision:
@@ -218,7 +116,7 @@ def _booted(trial: Trial, event: Booted, policy: Policy) -> Decision:
     if isinstance(event.running, Unknown):
         # Not knowing what runs: nothing is concluded, and the next snapshot asks again.
         return _same(
-            _told(
+            with_story(
                 replace(trial, boot=event.boot, running=None, judged=None),
                 event.at,
                 f"what this boot loaded is not known: {event.running.why}",
@@ -236,7 +134,7 @@ def _booted_unarmed(trial: Trial, event: Booted) -> Decision:
     if waits or trial.phase not in {Phase.ARMED, Phase.TRIAL, Phase.CONDEMNED}:
         return _same(trial)
     rest = replace(trial, phase=Phase.STEADY, candidate=None)
-    return _same(_told(rest, event.at, "observe mode: the trial was given up"))
+    return _same(with_story(rest, event.at, "observe mode: the trial was given up"))
 
 
 def _booted_known(trial: Trial, event: Booted, running: Choice) -> Decision:
@@ -259,10 +157,10 @@ def _booted_armed(trial: Trial, event: Booted, running: Choice) -> Decision:
     if _is_condemned(trial, running.boot_set):
         rest = replace(trial, phase=Phase.STEADY, candidate=None)
         words = f"{running.boot_set.release} was booted, which is condemned: no second trial"
-        return Decision(trial=_told(rest, event.at, words), todo=(ForgetOnce(),))
+        return Decision(trial=with_story(rest, event.at, words), todo=(ForgetOnce(),))
     # Usually the candidate itself. A package run may have changed its files once more after it
     # was armed: what runs is what is on trial.
-    trial = _told(
+    trial = with_story(
         replace(trial, phase=Phase.TRIAL, candidate=running),
         event.at,
         f"trial: {running.boot_set.release} has booted ({shown(running.boot_set.fingerprint)})",
@@ -271,7 +169,7 @@ def _booted_armed(trial: Trial, event: Booted, running: Choice) -> Decision:
         trial=trial,
         todo=(
             *((ForgetOnce(),) if event.once_pending else ()),
-            _tell(
+            tell_cluster(
                 trial,
                 event.at,
                 "TrialRunning",
@@ -304,7 +202,9 @@ def _never_came_up(trial: Trial, at: str) -> Decision:
 
 def _booted_condemned(trial: Trial, event: Booted, running: Choice) -> Decision:
     if _is_known_good(trial, running):
-        return _same(_told(trial, event.at, f"back on the known-good {running.boot_set.release}"))
+        return _same(
+            with_story(trial, event.at, f"back on the known-good {running.boot_set.release}")
+        )
     why = (
         f"the rollback did not stick: {running.boot_set.release} runs, not the known-good; "
         "no further reboot will be made"
@@ -339,19 +239,20 @@ def _seen(trial: Trial, event: Seen, policy: Policy) -> Decision:
 
 def _released(trial: Trial, at: str) -> Decision:
     """Observe mode: loader and cordon are given back, whatever the phase."""
-    if not trial.pinned:
+    if not trial.pinned and not trial.cordon:
         return _same(trial)
+    loader = (ForgetOnce(), Unpin()) if trial.pinned else ()
     rest = replace(trial, phase=Phase.STEADY, pinned=False, candidate=None)
     words = "observe mode: boot loader and cordon are the host's own again"
-    tell = _tell(rest, at, "Observing", words, cordoned=False, condition="Unknown")
-    return Decision(trial=_told(rest, at, words), todo=(ForgetOnce(), Unpin(), tell))
+    tell = tell_cluster(rest, at, "Observing", words, cordoned=False, condition="Unknown")
+    return Decision(trial=with_story(rest, at, words), todo=(*loader, tell))
 
 
 def _seen_at_rest(trial: Trial, at: str, wanted: Choice) -> Decision:
     if trial.known_good and wanted.boot_set.fingerprint == trial.known_good.fingerprint:
         if trial.phase is Phase.RECOVERED:
             return _same(
-                _told(
+                with_story(
                     replace(trial, phase=Phase.STEADY, candidate=None),
                     at,
                     "the condemned change is gone from this host",
@@ -369,17 +270,17 @@ def _seen_armed(trial: Trial, at: str, wanted: Choice) -> Decision:
         return _same(trial)
     if trial.known_good and wanted.boot_set.fingerprint == trial.known_good.fingerprint:
         rest = replace(trial, phase=Phase.STEADY, candidate=None)
-        return Decision(trial=_told(rest, at, "the change was undone"), todo=(ForgetOnce(),))
+        return Decision(trial=with_story(rest, at, "the change was undone"), todo=(ForgetOnce(),))
     if _is_condemned(trial, wanted.boot_set):
         rest = replace(trial, phase=Phase.STEADY, candidate=None)
-        told = _told(rest, at, "the host is back at a condemned boot set: not tried again")
+        told = with_story(rest, at, "the host is back at a condemned boot set: not tried again")
         return Decision(trial=told, todo=(ForgetOnce(),))
     return _arm(trial, at, wanted)
 
 
 def _arm(trial: Trial, at: str, wanted: Choice) -> Decision:
     good = trial.known_good
-    armed = _told(
+    armed = with_story(
         replace(trial, phase=Phase.ARMED, candidate=wanted),
         at,
         f"armed: {wanted.summary or wanted.boot_set.release} "
@@ -424,11 +325,11 @@ def _judged_at_rest(trial: Trial, event: Judged) -> Decision:
     """No trial runs: nothing can be blamed, so nothing is rebooted."""
     match event.verdict.outcome:
         case Outcome.WORSE:
-            words = f"no change to blame, so no reboot: {_first(event.verdict)}"
+            words = f"no change to blame, so no reboot: {first_reason(event.verdict)}"
             return Decision(
                 trial=trial,
                 todo=(
-                    _tell(
+                    tell_cluster(
                         trial,
                         event.at,
                         "NetworkWorse",
@@ -450,13 +351,13 @@ def _sound_at_rest(trial: Trial, event: Judged) -> Decision:
     # A boot set is earned once: what the operator boots by hand beside a pinned known-good is not.
     earned = running is not None and trial.phase is Phase.STEADY and not trial.pinned
     if running and earned:
-        trial = _told(
-            replace(trial, known_good=running.boot_set, pinned=True),
+        trial = with_story(
+            replace(trial, known_good=running.boot_set, pinned=True, previous=None),
             event.at,
             f"{running.boot_set.release} has proven itself and is the known-good",
         )
     words = f"{running.boot_set.release if running else 'this boot'} has proven its network"
-    tell = _tell(trial, event.at, "BootProven", words, cordoned=False, condition="True")
+    tell = tell_cluster(trial, event.at, "BootProven", words, cordoned=False, condition="True")
     return Decision(trial=trial, todo=(*_pin(running if earned else None), tell))
 
 
@@ -476,11 +377,11 @@ def _judged_trial(trial: Trial, event: Judged, policy: Policy) -> Decision:
         case Outcome.UNSURE if policy.unsure_rolls_back:
             return _roll_back(trial, event)
         case Outcome.UNSURE:
-            words = f"not proven and not refuted: {_first(event.verdict)}"
+            words = f"not proven and not refuted: {first_reason(event.verdict)}"
             return Decision(
-                trial=_told(trial, event.at, f"unsure: {_first(event.verdict)}"),
+                trial=with_story(trial, event.at, f"unsure: {first_reason(event.verdict)}"),
                 todo=(
-                    _tell(
+                    tell_cluster(
                         trial,
                         event.at,
                         "TrialUnsure",
@@ -497,22 +398,27 @@ def _bless(trial: Trial, event: Judged) -> Decision:
     proven = trial.candidate
     if proven is None:
         return _same(trial)
-    blessed = _told(
+    blessed = with_story(
         replace(
-            trial, phase=Phase.STEADY, known_good=proven.boot_set, pinned=True, candidate=None
+            trial,
+            phase=Phase.STEADY,
+            known_good=proven.boot_set,
+            pinned=True,
+            previous=trial.known_good,
+            candidate=None,
         ),
         event.at,
         f"blessed: {proven.boot_set.release} has proven itself and is the known-good",
     )
     words = f"{proven.boot_set.release} has proven its network and is the known-good"
-    tell = _tell(
+    tell = tell_cluster(
         blessed, event.at, "BootProven", words, cordoned=False, condition="True", notice="Normal"
     )
     return Decision(trial=blessed, todo=(*_pin(proven), tell))
 
 
 def _roll_back(trial: Trial, event: Judged) -> Decision:
-    words = f"verdict {event.verdict.outcome}: {_first(event.verdict)}"
+    words = f"verdict {event.verdict.outcome}: {first_reason(event.verdict)}"
     rebooting = (Reboot(words, trial.boot),)
     return _condemn(trial, event.at, words, rebooting, event.verdict.reasons)
 
@@ -531,8 +437,12 @@ def _condemn(
             reasons=reasons,
         )
         marked = (*marked, fresh)
-    over = _told(replace(trial, phase=Phase.CONDEMNED, condemned=marked), at, f"condemned: {why}")
-    tell = _tell(over, at, "TrialFailed", why, cordoned=True, condition="False", notice="Warning")
+    over = with_story(
+        replace(trial, phase=Phase.CONDEMNED, condemned=marked), at, f"condemned: {why}"
+    )
+    tell = tell_cluster(
+        over, at, "TrialFailed", why, cordoned=True, condition="False", notice="Warning"
+    )
     return Decision(trial=over, todo=(ForgetOnce(), tell, *then))
 
 
@@ -543,7 +453,7 @@ def _judged_known_good(trial: Trial, event: Judged) -> Decision:
         return _same(trial)
     match event.verdict.outcome:
         case Outcome.SOUND:
-            back = _told(
+            back = with_story(
                 replace(trial, phase=Phase.RECOVERED),
                 event.at,
                 f"recovered: {running.boot_set.release} has proven its network",
@@ -552,7 +462,7 @@ def _judged_known_good(trial: Trial, event: Judged) -> Decision:
             return Decision(
                 trial=back,
                 todo=(
-                    _tell(
+                    tell_cluster(
                         back,
                         event.at,
                         "Recovered",
@@ -564,15 +474,41 @@ def _judged_known_good(trial: Trial, event: Judged) -> Decision:
                 ),
             )
         case Outcome.WORSE if trial.phase is Phase.CONDEMNED:
-            return _strand(trial, event.at, f"the known-good fails too: {_first(event.verdict)}")
+            return _strand(
+                trial, event.at, f"the known-good fails too: {first_reason(event.verdict)}"
+            )
         case Outcome.WORSE | Outcome.UNSURE:
             return _same(trial)
 
 
 def _strand(trial: Trial, at: str, why: str) -> Decision:
-    lost = _told(replace(trial, phase=Phase.STRANDED), at, f"stranded: {why}")
-    tell = _tell(lost, at, "Stranded", why, cordoned=True, condition="False", notice="Warning")
+    lost = with_story(replace(trial, phase=Phase.STRANDED), at, f"stranded: {why}")
+    tell = tell_cluster(
+        lost, at, "Stranded", why, cordoned=True, condition="False", notice="Warning"
+    )
     return Decision(trial=lost, todo=(ForgetOnce(), tell))
+
+
+# --- the vault --------------------------------------------------------------------------------
+
+
+def _unkept(trial: Trial, event: Unkept) -> Decision:
+    """Give up a pin: keeping comes first, so the loader still has what it had."""
+    words = f"could not be kept, so nothing was pinned: {event.why}"
+    match trial.phase:
+        case Phase.ARMED:
+            rest = replace(trial, phase=Phase.STEADY, candidate=None)
+            return Decision(trial=with_story(rest, event.at, words), todo=(ForgetOnce(),))
+        case Phase.STEADY:
+            before = trial.previous
+            rest = replace(trial, known_good=before, pinned=before is not None, previous=None)
+            # The boot itself was sound: the node is not held back for it.
+            tell = tell_cluster(
+                rest, event.at, "BootUnkept", words, cordoned=False, condition="True"
+            )
+            return Decision(trial=with_story(rest, event.at, words), todo=(tell,))
+        case Phase.TRIAL | Phase.CONDEMNED | Phase.RECOVERED | Phase.STRANDED:
+            return _same(trial)
 
 
 # --- the operator -----------------------------------------------------------------------------
@@ -587,20 +523,7 @@ def _retried(trial: Trial, event: Retried) -> Decision:
         condemned=(),
         report_only="",
     )
-    return _same(_told(again, event.at, "retry: the operator forgave what was condemned"))
-
-
-# --- words ------------------------------------------------------------------------------------
-
-
-def _told(trial: Trial, at: str, text: str) -> Trial:
-    story = (*trial.story, Moment(at=at, boot=trial.boot, text=text))
-    return replace(trial, story=story[-MOST_MOMENTS:])
-
-
-def _first(verdict: Verdict) -> str:
-    more = len(verdict.reasons) - 1
-    return f"{verdict.reasons[0]}{f' (and {more} more)' if more > 0 else ''}"
+    return _same(with_story(again, event.at, "retry: the operator forgave what was condemned"))
 
 
 def _last_why(trial: Trial) -> str:
@@ -610,34 +533,6 @@ def _last_why(trial: Trial) -> str:
 def _trial_words(trial: Trial) -> str:
     candidate = trial.candidate
     return f"first boot of {candidate.boot_set.release}" if candidate else "first boot"
-
-
-def _tell(
-    trial: Trial,
-    at: str,
-    reason: str,
-    message: str,
-    *,
-    cordoned: bool,
-    condition: str,
-    notice: str = "",
-) -> Tell:
-    # One Event a boot and reason: the key makes a repeated request harmless.
-    key = f"{trial.boot[:8]}-{reason.lower()}"
-    notices = (
-        (Notice(key=key, kind=notice, reason=reason, message=message, at=at),) if notice else ()
-    )
-    return Tell(
-        Wish(
-            cordoned=cordoned,
-            reason=reason,
-            message=message,
-            condition=condition,
-            boot=trial.boot,
-            at=at,
-            notices=notices,
-        )
-    )
 
 
 def legal_moves() -> tuple[tuple[Phase, Phase, str], ...]:

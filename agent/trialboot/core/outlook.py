@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from trialboot.core.change import BootDetail, Change
 from trialboot.core.facts import BootId, EntryId, Kernel, Module, Package, Tree, Unknown
-from trialboot.core.machine import Choice
 from trialboot.core.protection import Protection
+from trialboot.core.trial import Choice
 from trialboot.core.verdict import Verdict
 
 

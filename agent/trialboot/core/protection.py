@@ -1,5 +1,6 @@
 """What this host can survive during a trial, and why it is not more."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -8,6 +9,7 @@ from trialboot.core.bootset import word_of
 from trialboot.core.facts import Unknown
 from trialboot.core.language import Word
 
+_NUMBER: Final = re.compile(r"-?[0-9]+")
 _WRITABLE: Final = frozenset({"ext2", "ext3", "ext4", "xfs", "vfat"})
 
 
@@ -86,7 +88,7 @@ def _against_panic(which: str, command_line: str | Unknown) -> Iterator[str]:
     seconds = word_of(command_line, "panic")
     if isinstance(seconds, Unknown):
         yield f"panic= is not on the {which} command line: a panic waits for somebody"
-    elif not seconds.lstrip("-").isdigit() or int(seconds) == 0:
+    elif not _NUMBER.fullmatch(seconds) or int(seconds) == 0:
         yield f"panic={seconds} on the {which} command line: a panic waits for somebody"
 
 

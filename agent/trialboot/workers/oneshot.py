@@ -15,14 +15,15 @@ def run(worker: str, work: Callable[[Host], None]) -> int:
         work(host)
     except TrialbootError as error:
         sys.stderr.write(f"{error}\n")
-        _leave(host, worker, str(error))
+        _leave(host, worker, error)
         return error.exit_code
     host.path(store.trouble_of(worker)).unlink(missing_ok=True)
     return 0
 
 
-def _leave(host: Host, worker: str, why: str) -> None:
+def _leave(host: Host, worker: str, error: TrialbootError) -> None:
+    trouble = store.Trouble(kind=type(error).__name__, why=str(error))
     try:
-        store.save(host, store.trouble_of(worker), why, mode=0o644)
-    except StoreError as error:
-        sys.stderr.write(f"{error}\n")
+        store.save(host, store.trouble_of(worker), trouble, mode=0o644)
+    except StoreError as full:
+        sys.stderr.write(f"{full}\n")

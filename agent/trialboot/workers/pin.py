@@ -20,8 +20,8 @@ from trialboot.core.actions import (
 )
 from trialboot.core.bootset import BootSet
 from trialboot.core.facts import EntryId, Unknown
-from trialboot.core.machine import Trial
 from trialboot.core.menu import KNOWN_GOOD, MenuEntry
+from trialboot.core.trial import Trial
 from trialboot.errors import LoaderError, VaultError
 from trialboot.host import Host
 from trialboot.loaders.grub import Grub
@@ -41,12 +41,13 @@ def work(host: Host) -> None:
 
 
 def _forget_old_sets(host: Host, trial: Trial) -> None:
-    """Bound the vault: the known-good, the candidate, and the newest one beside them stay."""
-    named = (trial.known_good, trial.candidate.boot_set if trial.candidate else None)
+    """Bound the vault: the known-good, the one before it and the candidate stay."""
+    candidate = trial.candidate.boot_set if trial.candidate else None
+    named = (trial.known_good, trial.previous, candidate)
     needed = {boot_set.fingerprint for boot_set in named if boot_set is not None}
-    others = [fingerprint for fingerprint in vault.kept(host) if fingerprint not in needed]
-    for fingerprint in sorted(others, key=lambda f: vault.kept_at(host, f))[:-1]:
-        vault.drop(host, fingerprint)
+    for fingerprint in vault.kept(host):
+        if fingerprint not in needed:
+            vault.drop(host, fingerprint)
 
 
 def perform(host: Host, loader: Loader, action: Action) -> None:

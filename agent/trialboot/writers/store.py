@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from trialboot.core.facts import Unknown
-from trialboot.core.machine import Decision, Trial
 from trialboot.core.node import Notice, Wish
 from trialboot.core.record import parse, plain
+from trialboot.core.trial import Decision, Trial
 from trialboot.errors import StoreError
 from trialboot.host import Host, sync_folder, write_durably
 
@@ -42,6 +42,14 @@ class Delivered:
     cordoned: bool
     foreign: bool
     notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """Why a worker failed: the name of the error's class, and its text."""
+
+    kind: str
+    why: str
 
 
 def save(host: Host, path: str, value: object, *, mode: int = 0o600) -> None:

@@ -101,12 +101,6 @@ def kept(host: Host) -> tuple[Fingerprint, ...]:
     return tuple(sorted(Fingerprint(name) for name in names if not name.startswith(".")))
 
 
-def kept_at(host: Host, fingerprint: Fingerprint) -> float:
-    """Tell when a boot set was kept, in Unix seconds; 0 for one that is not."""
-    manifest = host.path(f"{BOOT_SETS}/{fingerprint}/{_MANIFEST}")
-    return manifest.stat().st_mtime if manifest.exists() else 0.0
-
-
 def drop(host: Host, fingerprint: Fingerprint) -> None:
     """Forget a boot set, unless the menu's known-good entry boots it. Raises `VaultError`."""
     known_good = host.path(KNOWN_GOOD_FILE)

@@ -9,8 +9,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from tests.unit.core.world import Model, World
-from trialboot.core.machine import Decision
 from trialboot.core.record import parse, plain
+from trialboot.core.trial import Decision
 
 DEPTH = int(os.environ.get("TRIALBOOT_EXPLORE_DEPTH", "5"))
 

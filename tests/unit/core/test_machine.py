@@ -19,25 +19,22 @@ from trialboot.core.actions import (
 )
 from trialboot.core.facts import BootId, EntryId, Unknown
 from trialboot.core.language import assert_never
-from trialboot.core.machine import (
-    LEGAL,
+from trialboot.core.machine import LEGAL, IllegalMoveError, legal_moves, step
+from trialboot.core.node import Wish
+from trialboot.core.trial import (
     MOST_MOMENTS,
     Booted,
     Choice,
     Condemned,
     Decision,
     Event,
-    IllegalMoveError,
     Judged,
     Phase,
     Policy,
     Retried,
     Seen,
     Trial,
-    legal_moves,
-    step,
 )
-from trialboot.core.node import Wish
 from trialboot.core.verdict import Outcome, Verdict
 
 AT = "2026-01-01T00:00:00Z"

@@ -12,9 +12,9 @@ from tests.unit.core.samples import NETWORK, boot_set, contract
 from trialboot.core.actions import Action, BootOnce, ForgetOnce, Reboot, Unpin
 from trialboot.core.contract import Contract
 from trialboot.core.facts import BootId, EntryId, Network, Unit, Unknown
-from trialboot.core.machine import Choice, Decision, Phase, Trial
 from trialboot.core.outlook import Judgement, Outlook
 from trialboot.core.record import parse, plain
+from trialboot.core.trial import Choice, Decision, Phase, Trial
 from trialboot.core.verdict import Outcome, Patience
 
 

@@ -23,21 +23,20 @@ from trialboot.core.actions import (
 from trialboot.core.bootset import BootSet
 from trialboot.core.facts import BootId, EntryId, Unknown
 from trialboot.core.language import Word
-from trialboot.core.machine import (
+from trialboot.core.machine import IllegalMoveError, step
+from trialboot.core.node import Wish
+from trialboot.core.trial import (
     Booted,
     Choice,
     Decision,
     Event,
-    IllegalMoveError,
     Judged,
     Phase,
     Policy,
     Retried,
     Seen,
     Trial,
-    step,
 )
-from trialboot.core.node import Wish
 from trialboot.core.verdict import Outcome, Verdict
 
 NOW, BEFORE = BootId("now"), BootId("before")

@@ -20,10 +20,10 @@ from trialboot.core.actions import (
 )
 from trialboot.core.bootset import BootSet, Fingerprint
 from trialboot.core.facts import BootId, EntryId, Unknown
-from trialboot.core.machine import Decision, Trial
 from trialboot.core.menu import KNOWN_GOOD, Menu, next_entry
 from trialboot.core.node import Wish
 from trialboot.core.protection import Level, Protection
+from trialboot.core.trial import Decision, Trial
 from trialboot.errors import LoaderError, VaultError
 from trialboot.loaders.grub import Grub
 from trialboot.loaders.interface import Loader

@@ -14,8 +14,8 @@ from tests.unit.test_report import state, trial
 from tests.unit.workers.debian_host import BOOT, NEXT_BOOT, OLD, Debian, debian
 from trialboot import report
 from trialboot.core.facts import BootId, Unknown
-from trialboot.core.machine import Phase
 from trialboot.core.outlook import Judgement, Outlook, Snapshot
+from trialboot.core.trial import Phase
 from trialboot.core.verdict import Outcome, Verdict
 from trialboot.errors import HostError, StoreError
 from trialboot.workers import boot_check, node, render, snapshot

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from tests.unit.core.samples import boot_set
 from trialboot.core.actions import ForgetOnce, Keep, Reboot, Tell
 from trialboot.core.facts import BootId, EntryId, Unknown
-from trialboot.core.machine import Decision, Judged, Phase, Policy, Trial, step
+from trialboot.core.machine import step
 from trialboot.core.node import Notice, Wish
+from trialboot.core.trial import Decision, Judged, Phase, Policy, Trial
 from trialboot.core.verdict import Outcome, Verdict
 from trialboot.errors import StoreError
 from trialboot.host import Host

@@ -1,0 +1,185 @@
+"""The values of a trial: what is remembered, what is told to it, and the words it is told in."""
+
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias
+
+from trialboot.core.actions import Action, Tell
+from trialboot.core.bootset import BootSet, Fingerprint
+from trialboot.core.facts import BootId, EntryId, Unknown
+from trialboot.core.language import Word
+from trialboot.core.node import Notice, Wish
+from trialboot.core.verdict import Verdict
+
+MOST_MOMENTS: Final = 24
+NO_BOOT: Final = BootId("")
+
+
+class Phase(Word):
+    """Where a trial stands. Written to disk by these names: never rename one."""
+
+    STEADY = "steady"
+    ARMED = "armed"
+    TRIAL = "trial"
+    CONDEMNED = "condemned"
+    RECOVERED = "recovered"
+    STRANDED = "stranded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What the operator allows."""
+
+    armed: bool = False
+    """False is observe mode: nothing is pinned, cordoned or rebooted."""
+    unsure_rolls_back: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """A boot set and the menu entry that loads it."""
+
+    entry: EntryId
+    boot_set: BootSet
+    summary: str = ""
+    """What it changes, in one sentence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condemned:
+    """A boot set that failed its trial: not tried again until it changes or «retry»."""
+
+    fingerprint: Fingerprint
+    release: str
+    why: str
+    at: str
+    reasons: tuple[str, ...] = ()
+    """All that the verdict had to say; none where the candidate never came up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """One line of a trial's story."""
+
+    at: str
+    boot: BootId
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """All that is remembered, and the only thing that is."""
+
+    phase: Phase = Phase.STEADY
+    known_good: BootSet | None = None
+    pinned: bool = False
+    """The known-good is kept in the vault and is the loader's default."""
+    previous: BootSet | None = None
+    """What was pinned before the known-good; still in the vault."""
+    cordon: bool = False
+    """The Node was last told to be cordoned."""
+    candidate: Choice | None = None
+    boot: BootId = NO_BOOT
+    """The boot that `Booted` told of last."""
+    running: Choice | None = None
+    """What that boot loaded; None while it is not known."""
+    condemned: tuple[Condemned, ...] = ()
+    judged: Verdict | None = None
+    """The verdict on `boot`; None until there is one."""
+    story: tuple[Moment, ...] = ()
+    report_only: str = ""
+    """Why nothing but reports may be done, such as a record that could not be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Booted:
+    """The machine runs this boot; told at each start of the daemon, once a boot is enough."""
+
+    at: str
+    boot: BootId
+    running: Choice | Unknown
+    once_pending: bool
+    """The loader still holds a one-shot: it has not been consumed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What the host's own configuration would boot next, left to itself."""
+
+    at: str
+    wanted: Choice | Unknown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """The verdict on a boot."""
+
+    at: str
+    boot: BootId
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unkept:
+    """The vault could not keep a boot set: its files have changed, or there is no room."""
+
+    at: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retried:
+    """The operator wants condemned boot sets to be tried again."""
+
+    at: str
+
+
+Event: TypeAlias = Booted | Seen | Judged | Unkept | Retried
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What the trial is now, and what is still to be done: stored before it is performed."""
+
+    trial: Trial
+    todo: tuple[Action, ...] = ()
+
+
+def with_story(trial: Trial, at: str, text: str) -> Trial:
+    """Add one line to a trial's story; the oldest goes where there are too many."""
+    story = (*trial.story, Moment(at=at, boot=trial.boot, text=text))
+    return replace(trial, story=story[-MOST_MOMENTS:])
+
+
+def first_reason(verdict: Verdict) -> str:
+    """Give a verdict's first reason, and how many more there are."""
+    more = len(verdict.reasons) - 1
+    return f"{verdict.reasons[0]}{f' (and {more} more)' if more > 0 else ''}"
+
+
+def tell_cluster(
+    trial: Trial,
+    at: str,
+    reason: str,
+    message: str,
+    *,
+    cordoned: bool,
+    condition: str,
+    notice: str = "",
+) -> Tell:
+    """Wish something of the Node; with `notice`, an Event too, of this type."""
+    # One Event a boot and reason: the key makes a repeated request harmless.
+    key = f"{trial.boot[:8]}-{reason.lower()}"
+    notices = (
+        (Notice(key=key, kind=notice, reason=reason, message=message, at=at),) if notice else ()
+    )
+    return Tell(
+        Wish(
+            cordoned=cordoned,
+            reason=reason,
+            message=message,
+            condition=condition,
+            boot=trial.boot,
+            at=at,
+            notices=notices,
+        )
+    )
