@@ -21,7 +21,7 @@ test-fast: set-up  ## linters, unit tests and tests of this host's kernel, with 
 	$(PYTHON) -m coverage report --data-file=build/coverage --include="*/trialboot/core/*" --fail-under=100
 
 test-stories: set-up  ## the stories on virtual machines, two at a time
-	TRIALBOOT_DEB=$$(packaging/build-deb build) $(PYTHON) -m pytest -m vm --numprocesses=2 --dist=worksteal --capture=tee-sys -v tests/vm/test_stories.py
+	TRIALBOOT_DEB=$$(packaging/build-deb build) $(PYTHON) -m pytest -m vm --numprocesses=2 --dist=worksteal --capture=tee-sys -v -rR --reruns=2 --only-rerun=InfrastructureError tests/vm/test_stories.py
 
 test-long: test  ## the same, then the machines under the stories, and the core two steps deeper
 	$(PYTHON) -m pytest -m vm -v tests/vm/test_harness.py

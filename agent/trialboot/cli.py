@@ -60,7 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     _reading(verbs, "status", _status, "where this host stands")
     following = _reading(verbs, "next", _next, "what the next boot will change")
     following.add_argument(
-        "--exit-code", action="store_true", help="end with 1 if the next boot changes something"
+        "--exit-code",
+        action="store_true",
+        help="end with 1 if the next boot changes something, 2 if that is not known",
     )
     _reading(verbs, "verify", _verify, "judge this boot now; ends with 0 sound, 1 worse, 2 unsure")
     _reading(verbs, "why", _why, "the last trial, told in ten lines")
@@ -108,8 +110,14 @@ def _next(host: Host, options: argparse.Namespace) -> int:
         _print_json({"format": report.FORMAT, "phase": state["phase"], "next": state["next"]})
     else:
         _print(report.next_lines(state))
-    changed = bool(state["next"] and state["next"]["changes"])
-    return int(options.exit_code and changed)
+    return _change_code(state["next"]) if options.exit_code else 0
+
+
+def _change_code(following: Mapping[str, Any] | None) -> int:
+    """0 nothing changes, 1 something does, 2 it is not known: as grep(1) has it."""
+    if not following or following["changes"] is None:
+        return 2
+    return int(bool(following["changes"]))
 
 
 def _why(host: Host, options: argparse.Namespace) -> int:
@@ -218,7 +226,7 @@ def _run(host: Host, options: argparse.Namespace) -> int:
 
 def _outlook(host: Host) -> Outlook | Unknown:
     try:
-        return snapshot.look_ahead(host, Trial(), remember=False)
+        return snapshot.look_ahead(host, Trial(), snapshot.take(host).modules, remember=False)
     except TrialbootError as error:
         return Unknown(str(error))
 

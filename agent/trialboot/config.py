@@ -22,6 +22,8 @@ else:
 PATH: Final = "/etc/trialboot/trialboot.toml"
 _MOST_SECONDS: Final = 31_536_000
 """A year: what lies beyond it, such as inf and nan, is no time that anybody waits."""
+SHORTEST_INTERVAL: Final = 1.0
+"""Seconds: a sample asks netlink, systemd and the journal; faster would only load the node."""
 _T = TypeVar("_T")
 
 
@@ -106,7 +108,12 @@ def parse_config(text: str) -> Config:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{PATH}: {error}") from error
-    return _section(Config, table, "")
+    config = _section(Config, table, "")
+    if config.verify.interval_seconds < SHORTEST_INTERVAL:
+        raise ConfigError(
+            f"{PATH}: verify.interval_seconds must be {SHORTEST_INTERVAL:.0f} or more"
+        )
+    return config
 
 
 def _section(kind: type[_T], table: Mapping[str, Any], prefix: str) -> _T:

@@ -16,7 +16,7 @@ from typing import Final
 from trialboot import journal, report
 from trialboot.bus import Bus, Manager
 from trialboot.config import Config, Mode, read_config
-from trialboot.core.actions import Action
+from trialboot.core.actions import Action, Keep, PinKnownGood
 from trialboot.core.facts import BootId, Unknown
 from trialboot.core.node import Wish
 from trialboot.core.outlook import Judgement, Outlook
@@ -48,7 +48,7 @@ QUIET_AFTER_PACKAGES: Final = 5.0
 """Seconds after its end in which a package run may go on: some make many cycles."""
 PACKAGES_AT_MOST: Final = 600.0
 """Seconds after which a package run is looked at that never told its end: it was killed."""
-RENDER_AFTER: Final = 2.0
+RENDER_AFTER: Final = 10.0
 """Seconds: one metrics page for a burst of changes."""
 PIN_LIMIT: Final = 900.0
 LAST_WORD: Final = 20.0
@@ -278,7 +278,7 @@ class Daemon:
         self._set_timer("snapshot", 0)
 
     def _unfinished(self, error: TrialbootError) -> None:
-        if isinstance(error, VaultError):
+        if isinstance(error, VaultError) and _keeps(self._decision):
             # What cannot be kept is not waited for: the record goes back to what is pinned.
             self._note_trouble("vault", str(error))
             event = Unkept(at=self._now(), why=str(error))
@@ -457,6 +457,11 @@ def _pin_error(told: store.Trouble | Unknown | None, result: str) -> TrialbootEr
     if not isinstance(told, store.Trouble):
         return HostError(f"{PIN} ended: {result}")
     return VaultError(told.why) if told.kind == "VaultError" else HostError(told.why)
+
+
+def _keeps(decision: Decision) -> bool:
+    """Tell whether the vault is asked for a boot set; for a rollback it is not."""
+    return any(isinstance(action, Keep | PinKnownGood) for action in decision.todo)
 
 
 def _end_of(before: Trial, after: Trial) -> str:

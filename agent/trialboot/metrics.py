@@ -101,11 +101,13 @@ def _checks(verdict: Mapping[str, Any] | None) -> Any:
 
 def _gauges(state: Mapping[str, Any]) -> Iterable[Any]:
     outlook = state["next"] or {}
-    yield GaugeMetricFamily(
+    changes = GaugeMetricFamily(
         "trialboot_next_boot_changes",
-        "Differences between the known-good and what the host would boot",
-        value=len(outlook.get("changes", ())),
+        "Differences between the known-good and what the host would boot; absent if not known",
     )
+    if outlook.get("changes") is not None:
+        changes.add_metric([], len(outlook["changes"]))
+    yield changes
     yield GaugeMetricFamily(
         "trialboot_known_good_pinned",
         "1 if the loader's default is the kept known-good",

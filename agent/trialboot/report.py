@@ -126,7 +126,7 @@ def _next(outlook: Outlook | None) -> dict[str, Any] | None:
             if isinstance(part, Unknown)
         ],
         "changes": (
-            [] if isinstance(outlook.changes, Unknown) else [_plain(c) for c in outlook.changes]
+            None if isinstance(outlook.changes, Unknown) else [_plain(c) for c in outlook.changes]
         ),
         "protection": _protection(outlook.protection),
     }
@@ -237,7 +237,7 @@ def next_lines(state: Mapping[str, Any]) -> list[str]:
         return ["What the next boot changes is not known yet: no snapshot was taken in this boot."]
     lines = [outlook["sentence"], *_arming_lines(state)]
     for area in Area:
-        rows = [row for row in outlook["changes"] if row["area"] == area]
+        rows = [row for row in outlook["changes"] or () if row["area"] == area]
         lines += _area_lines(area, rows)
     lines += [f"not known: {why}" for why in outlook["unknown"]]
     return lines

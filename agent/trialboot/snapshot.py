@@ -43,7 +43,9 @@ def take(host: Host) -> Snapshot:
         taken_at=now,
         kernel=runs,
         modules=_loaded(host, runs),
-        firmware=_guarded(lambda: read_tree(host.path(firmware_folder(host)))),
+        firmware=_guarded(
+            lambda: read_tree(host.path(firmware_folder(host)), cache=_read_cache(host))
+        ),
         packages=packages.read_packages(host),
     )
 
@@ -95,10 +97,17 @@ class _BootSide:
     cache: dict[str, str]
 
 
-def look_ahead(host: Host, trial: Trial, *, remember: bool = True) -> Outlook:
+def look_ahead(
+    host: Host,
+    trial: Trial,
+    loaded: tuple[Module, ...] | Unknown,
+    *,
+    remember: bool = True,
+) -> Outlook:
     """Tell what runs, what would boot next, and what that changes. Raises `HostError`.
 
-    Unless told otherwise it remembers what this boot loaded and what was hashed.
+    `loaded` are the modules in use now. Unless told otherwise it remembers what this boot loaded
+    and what was hashed.
     """
     runs = kernel.read_kernel(host)
     if isinstance(runs, Unknown):
@@ -107,15 +116,16 @@ def look_ahead(host: Host, trial: Trial, *, remember: bool = True) -> Outlook:
     ran = _ran(side)
     if remember and isinstance(ran, Ran):
         store.save(host, _RAN, ran)
-    outlook = _look(side, trial, ran)
+    outlook = _look(side, trial, ran, loaded)
     if remember:
         _write_cache(host, side.cache)
     return outlook
 
 
-def _look(side: _BootSide, trial: Trial, ran: Ran | Unknown) -> Outlook:
+def _look(
+    side: _BootSide, trial: Trial, ran: Ran | Unknown, loaded: tuple[Module, ...] | Unknown
+) -> Outlook:
     wanted = _wanted(side)
-    loaded = modules.read_loaded_modules(side.host, side.kernel.release)
     rows = _changes(_base(side, trial, ran), wanted, loaded)
     said = _said(rows, loaded)
     return Outlook(
@@ -249,8 +259,12 @@ def _changed_since_boot(side: _BootSide, entry: MenuEntry, detail: BootDetail) -
             return place.why
         if side.host.path(place).stat().st_ctime > side.kernel.boot_time:
             return f"{place} has changed since this boot; the next boot will tell"
-    if detail.firmware.newest_change > side.kernel.boot_time:
-        return "the firmware tree has changed since this boot; the next boot will tell"
+    modules_now = _guarded(lambda: _module_tree(side, side.kernel.release))
+    for name, tree in (("firmware", detail.firmware), ("module", modules_now)):
+        if isinstance(tree, Unknown):
+            return tree.why
+        if tree.newest_change > side.kernel.boot_time:
+            return f"the {name} tree has changed since this boot; the next boot will tell"
     return ""
 
 

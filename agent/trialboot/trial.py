@@ -21,6 +21,7 @@ from trialboot.core.language import assert_never
 from trialboot.core.machine import step
 from trialboot.core.node import Wish
 from trialboot.core.trial import Decision, Event, Policy, Trial
+from trialboot.errors import TrialbootError
 
 
 class Hands(Protocol):
@@ -58,10 +59,25 @@ def advance(trial: Trial, event: Event, policy: Policy, hands: Hands) -> Decisio
 def finish(decision: Decision, hands: Hands) -> Decision:
     """Perform what is left of a decision; each step is remembered, and may be done twice."""
     while decision.todo:
-        done = _perform_next(decision, hands)
+        try:
+            done = _perform_next(decision, hands)
+        except TrialbootError:
+            if not _may_be_left_out(decision):
+                raise
+            done = 1
         decision = replace(decision, todo=decision.todo[done:])
         hands.save(decision)
     return decision
+
+
+def _may_be_left_out(decision: Decision) -> bool:
+    """Tell what is tried before a rollback's reboot and not insisted on.
+
+    The loader has consumed its one-shot by then, and the cluster is told again after the reboot:
+    neither a full disk nor a broken loader file may keep a node on a condemned boot set.
+    """
+    first, *rest = decision.todo
+    return isinstance(first, ForgetOnce | Tell) and any(isinstance(a, Reboot) for a in rest)
 
 
 def _perform_next(decision: Decision, hands: Hands) -> int:

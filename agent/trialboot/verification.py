@@ -6,6 +6,7 @@ from trialboot.config import Config
 from trialboot.core.checks import (
     REFUSAL,
     healthy_check,
+    is_ill,
     network_checks,
     process_check,
     unit_check,
@@ -61,9 +62,11 @@ def _ask(
     host: Host, config: Config, contract: Contract | Unknown | None, network: Network
 ) -> tuple[Check, ...]:
     names = config.verify.units
-    refusals = units.read_refusals(host, names, REFUSAL)
+    seen = units.read_units(host, names)
+    # A log is only read where a service is in trouble: reading it starts a process.
+    ill = [] if isinstance(seen, Unknown) else [u.name for u in seen if is_ill(u)]
     running = (
-        unit_check(units.read_units(host, names), refusals),
+        unit_check(seen, units.read_refusals(host, ill, REFUSAL)),
         process_check(processes.read_processes(host, config.verify.processes)),
     )
     if isinstance(contract, Contract):

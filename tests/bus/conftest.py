@@ -96,9 +96,10 @@ def judgement(outcome: Outcome, *reasons: str) -> dict[str, Any]:
     }
 
 
-def failing(worker: str, why: str) -> dict[str, Any]:
+def failing(worker: str, why: str, kind: str = "LoaderError") -> dict[str, Any]:
     """Script a worker that leaves why it failed."""
-    return {"files": {store.trouble_of(worker): record(why)}, "result": "failed"}
+    trouble = store.Trouble(kind=kind, why=why)
+    return {"files": {store.trouble_of(worker): record(trouble)}, "result": "failed"}
 
 
 @dataclass

@@ -530,10 +530,52 @@ def test_without_a_cluster_nobody_is_asked(machine: Machine) -> None:
     assert machine.state()["cluster"]["waiting"] is False
 
 
-def test_a_cluster_that_is_away_holds_no_reboot_up(machine: Machine) -> None:
+def test_a_rollback_lets_the_cluster_hear_why_before_the_node_goes_away(
+    machine: Machine,
+) -> None:
     on_trial(machine, Outcome.WORSE)
     machine.configure(ARMED.replace("false", "true"))
-    machine.script(node=[{"delay": 60.0}])
+    machine.script(node=[{"delay": 0.3, "deliver": True}])
     machine.runs()
+    (reboot,) = machine.reboots()
+    calls = machine.calls()
+    assert NODE in {call.get("unit") for call in calls[: calls.index(reboot)]}
+    found = store.load_wish(machine.host)
+    assert isinstance(found, Wish)
+    assert (found.reason, store.is_delivered(machine.host)) == ("TrialFailed", True)
+
+
+def test_a_cluster_that_is_away_holds_a_rollback_up_for_seconds_only(machine: Machine) -> None:
+    on_trial(machine, Outcome.WORSE)
+    machine.configure(ARMED.replace("false", "true"))
+    machine.script(node=[{"delay": 600.0}])
+    machine.start()
+    wait_for("the last word", lambda: store.load_wish(machine.host) and machine.starts(NODE))
+    machine.rests()
+    assert machine.reboots() == []
+    machine.later(21)
+    wait_for("the reboot", machine.reboots)
+    wait_for("the end", lambda: not machine.decision().todo)
     assert len(machine.reboots()) == 1
-    assert machine.state()["cluster"]["waiting"] is True
+
+
+def test_a_boot_set_that_cannot_be_kept_is_given_up_and_told(machine: Machine) -> None:
+    no_room = failing("pin", "needs 90 MiB, /boot has 3 MiB free", "VaultError")
+    machine.script(pin=[no_room])
+    machine.runs()
+    state = machine.state()
+    assert "vault: needs 90 MiB, /boot has 3 MiB free" in state["trouble"]
+    assert (state["known_good"], state["pinned"]) == (None, False)
+    assert machine.decision().todo == ()
+
+
+def test_a_change_that_cannot_be_kept_is_not_booted_once(machine: Machine) -> None:
+    machine.remembers(Decision(trial=EARNED))
+    gone = failing("pin", "initrd.img is not what the boot set holds", "VaultError")
+    machine.script(snapshot=[outlook(GOOD, NEW)], pin=[gone, {}])
+    machine.start()
+    wait_for("the pin worker", lambda: len(machine.starts(PIN)) > 1)
+    assert [todo(call) for call in machine.starts(PIN)[:2]] == [
+        ["PinKnownGood", "Keep", "BootOnce"],
+        ["ForgetOnce"],
+    ]

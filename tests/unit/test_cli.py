@@ -178,7 +178,7 @@ def test_run_once_changes_nothing_and_leaves_nothing_behind(
     )
     assert code == 0
     lines = out.splitlines()
-    assert lines[0] == "The next boot changes nothing: it loads the known-good boot set."
+    assert lines[0] == "The next boot changes nothing."
     assert "verdict on this boot:" in lines
     assert contents(tmp_path / "boot") == before
     assert not (tmp_path / "var/lib/trialboot").exists()

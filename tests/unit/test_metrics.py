@@ -154,7 +154,8 @@ def test_every_counter_and_nothing_else_is_named_total() -> None:
 def test_a_host_that_knows_nothing_yet_has_a_whole_page() -> None:
     found = samples(state())
     assert {name for name, _ in found} == {name for name, _ in samples(FULL)} - {
-        "trialboot_check_success"
+        "trialboot_check_success",
+        "trialboot_next_boot_changes",
     }
     assert set(of(found, "trialboot_verdict").values()) == {0}
     assert set(of(found, "trialboot_protection").values()) == {0}

@@ -39,7 +39,7 @@ minimum_settle_seconds = 20
 settle_seconds = 8
 deadline_seconds = 240
 interval_seconds = 4
-repeat_seconds = 120
+repeat_seconds = 600
 units = ["testcni.service"]
 """
 

@@ -104,7 +104,11 @@ def firmware_in_use(
     """Name the changed firmware files that a loaded module says it may ask for."""
     if isinstance(loaded, Unknown):
         return loaded
-    asked = {name for module in loaded for name in module.firmware}
+    asked: set[str] = set()
+    for module in loaded:
+        if isinstance(module.firmware, Unknown):
+            return Unknown(f"{module.name}: {module.firmware.why}")
+        asked.update(module.firmware)
     changed = [row.subject for row in rows if row.area is Area.FIRMWARE]
     return tuple(path for path in changed if _plain(path) in asked)
 
@@ -119,7 +123,7 @@ def _plain(path: str) -> str:
 def sentence(rows: Sequence[Change], loaded: tuple[Module, ...] | Unknown) -> str:
     """Say in one sentence what the next boot will change; a tired admin must understand it."""
     if not rows:
-        return "The next boot changes nothing: it loads the known-good boot set."
+        return "The next boot changes nothing."
     parts = [part for part in _parts(rows, loaded) if part]
     head = "The next boot "
     if len(parts) == 1:

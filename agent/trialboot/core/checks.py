@@ -130,6 +130,11 @@ def _answer(name: str, reasons: Iterable[str], notes: Iterable[str]) -> Check:
     return Check(name=name, answer=answer, reasons=failed, notes=tuple(notes))
 
 
+def is_ill(unit: Unit) -> bool:
+    """Tell a service that does not run, or does not stay up."""
+    return unit.state is not UnitState.ACTIVE or unit.restarts > 0
+
+
 def unit_check(units: tuple[Unit, ...] | Unknown, refusals: Sequence[str]) -> Check:
     """Ask whether the services that make the network run, and whether the kernel refused them.
 

@@ -32,12 +32,12 @@ class Kernel:
     """Unix time in seconds at which this kernel started (btime of /proc/stat)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Module:
     """One loaded module and the firmware files that its file says it may ask for."""
 
     name: str
-    firmware: tuple[str, ...] = ()
+    firmware: tuple[str, ...] | Unknown = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,7 +111,9 @@ def _same(trial: Trial) -> Decision:
 
 
 def _booted(trial: Trial, event: Booted, policy: Policy) -> Decision:
-    if event.boot == trial.boot and trial.running is not None:
+    if event.boot == trial.boot and (
+        trial.running is not None or isinstance(event.running, Unknown)
+    ):
         return _same(trial)
     if isinstance(event.running, Unknown):
         # Not knowing what runs: nothing is concluded, and the next snapshot asks again.

@@ -4,8 +4,11 @@ The firmware names stand in `.modinfo` of the module's file (`firmware=`), read 
 reader: one file descriptor and a few reads, where `modinfo` would be one process a module.
 """
 
+import gzip
 import lzma
 import struct
+import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +18,11 @@ from trialboot.host import Host
 
 _SECTION: Final = struct.Struct("<IIQQQQIIQQ")
 _HEADER: Final = struct.Struct("<16sHHIQQQIHHHHHH")
+_UNPACK: Final[Mapping[str, Callable[[bytes], bytes]]] = {
+    ".ko": bytes,
+    ".xz": lzma.decompress,
+    ".gz": gzip.decompress,
+}
 _ENDINGS: Final = (".ko", ".ko.xz", ".ko.zst", ".ko.gz")
 
 
@@ -65,14 +73,14 @@ def _name(path: str) -> str:
     return name.replace("-", "_")
 
 
-def _firmware_of(path: Path) -> tuple[str, ...]:
+def _firmware_of(path: Path) -> tuple[str, ...] | Unknown:
+    unpack = _UNPACK.get(path.suffix)
+    if unpack is None:
+        return Unknown(f"{path.suffix} files are not understood yet")
     try:
-        raw = path.read_bytes()
-        if path.suffix == ".xz":
-            raw = lzma.decompress(raw)
-    except (OSError, lzma.LZMAError):
-        return ()
-    return parse_firmware_names(raw)
+        return parse_firmware_names(unpack(path.read_bytes()))
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        return Unknown(f"{path.name}: {error}")
 
 
 def parse_firmware_names(raw: bytes) -> tuple[str, ...]:

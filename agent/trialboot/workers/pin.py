@@ -5,6 +5,7 @@ again, it performs them again.
 """
 
 import sys
+from contextlib import suppress
 from itertools import takewhile
 
 from trialboot import snapshot
@@ -47,7 +48,9 @@ def _forget_old_sets(host: Host, trial: Trial) -> None:
     needed = {boot_set.fingerprint for boot_set in named if boot_set is not None}
     for fingerprint in vault.kept(host):
         if fingerprint not in needed:
-            vault.drop(host, fingerprint)
+            # Tidying never fails the work: what is left over now goes the next time.
+            with suppress(VaultError):
+                vault.drop(host, fingerprint)
 
 
 def perform(host: Host, loader: Loader, action: Action) -> None:
@@ -69,8 +72,9 @@ def perform(host: Host, loader: Loader, action: Action) -> None:
 
 def _keep(host: Host, loader: Loader, boot_set: BootSet, entry: EntryId) -> None:
     if boot_set.fingerprint in vault.kept(host):
-        vault.verify(host, boot_set.fingerprint)
-        return
+        with suppress(VaultError):  # a damaged one is kept anew, from the entry's files
+            vault.verify(host, boot_set.fingerprint)
+            return
     found = [known for known in loader.state().entries if known.entry == entry]
     if not found:
         raise VaultError(f"the boot menu has no entry «{entry}» any more: nothing to keep")

@@ -13,8 +13,10 @@ SNAPSHOT = f"{store.STATE}/snapshot.json"
 def work(host: Host) -> None:
     """Leave the outlook for the daemon, and the whole snapshot for people."""
     decision = store.load_decision(host)
-    store.save(host, store.OUTLOOK, snapshot.look_ahead(host, decision.trial), mode=0o644)
-    store.save(host, SNAPSHOT, snapshot.take(host))
+    taken = snapshot.take(host)
+    outlook = snapshot.look_ahead(host, decision.trial, taken.modules)
+    store.save(host, store.OUTLOOK, outlook, mode=0o644)
+    store.save(host, SNAPSHOT, taken)
 
 
 if __name__ == "__main__":

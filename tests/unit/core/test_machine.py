@@ -17,6 +17,7 @@ from trialboot.core.actions import (
     Tell,
     Unpin,
 )
+from trialboot.core.bootset import BootSet
 from trialboot.core.facts import BootId, EntryId, Unknown
 from trialboot.core.language import assert_never
 from trialboot.core.machine import LEGAL, IllegalMoveError, legal_moves, step
@@ -34,6 +35,7 @@ from trialboot.core.trial import (
     Retried,
     Seen,
     Trial,
+    Unkept,
 )
 from trialboot.core.verdict import Outcome, Verdict
 
@@ -67,6 +69,7 @@ TRYING = replace(WAITING, phase=Phase.TRIAL, running=NEW)
 BACK = replace(WAITING, phase=Phase.CONDEMNED, condemned=(condemned(NEW),))
 LEAVING = replace(BACK, running=NEW)
 RECOVERED = replace(BACK, phase=Phase.RECOVERED)
+BLESSED = replace(STEADY, running=NEW, known_good=NEW.boot_set, previous=GOOD.boot_set)
 STRANDED = replace(BACK, phase=Phase.STRANDED)
 
 
@@ -82,6 +85,7 @@ def judged(verdict: Verdict, boot: BootId = HERE) -> Judged:
     return Judged(at=AT, boot=boot, verdict=verdict)
 
 
+UNKEPT = Unkept(at=AT, why="needs 90 MiB, /boot has 3 MiB free")
 RETRY = Retried(at=AT)
 NOTHING: list[str] = []
 CORDON, UNCORDON = "Tell cordoned", "Tell free"
@@ -302,6 +306,14 @@ TABLE: dict[str, tuple[Trial, Event, Phase, list[str]]] = {
     "stranded, the known-good is sound": (STRANDED, judged(SOUND), Phase.RECOVERED, [UNCORDON]),
     "stranded, the known-good fails": (STRANDED, judged(WORSE), Phase.STRANDED, NOTHING),
     "stranded, the known-good is unsure": (STRANDED, judged(UNSURE), Phase.STRANDED, NOTHING),
+    # the vault
+    "unkept, the first one earned": (STEADY, UNKEPT, Phase.STEADY, [UNCORDON]),
+    "unkept, the blessed one": (BLESSED, UNKEPT, Phase.STEADY, [UNCORDON]),
+    "unkept, the candidate": (WAITING, UNKEPT, Phase.STEADY, ["ForgetOnce"]),
+    "unkept, on trial": (TRYING, UNKEPT, Phase.TRIAL, NOTHING),
+    "unkept, condemned": (BACK, UNKEPT, Phase.CONDEMNED, NOTHING),
+    "unkept, recovered": (RECOVERED, UNKEPT, Phase.RECOVERED, NOTHING),
+    "unkept, stranded": (STRANDED, UNKEPT, Phase.STRANDED, NOTHING),
     # the operator
     "retry, steady": (STEADY, RETRY, Phase.STEADY, NOTHING),
     "retry, armed": (WAITING, RETRY, Phase.ARMED, NOTHING),
@@ -333,6 +345,33 @@ OBSERVED: dict[str, tuple[Trial, Event, Phase, list[str]]] = {
     "pinned, condemned": (LEAVING, seen(NEW), Phase.STEADY, GIVEN_BACK),
     "pinned, recovered": (RECOVERED, seen(BLIND), Phase.STEADY, GIVEN_BACK),
     "pinned, stranded": (STRANDED, seen(NEW), Phase.STEADY, GIVEN_BACK),
+    "cordoned, nothing pinned": (
+        replace(FRESH, cordon=True),
+        seen(NEW),
+        Phase.STEADY,
+        [UNCORDON],
+    ),
+    "cordoned, nothing pinned, what is wanted is not known": (
+        replace(FRESH, cordon=True),
+        seen(BLIND),
+        Phase.STEADY,
+        [UNCORDON],
+    ),
+    "cordoned, recovered, nothing pinned any more": (
+        replace(RECOVERED, pinned=False, cordon=True),
+        seen(NEW),
+        Phase.STEADY,
+        [UNCORDON],
+    ),
+    "pinned and cordoned": (
+        replace(STRANDED, cordon=True),
+        seen(NEW),
+        Phase.STEADY,
+        GIVEN_BACK,
+    ),
+    "not cordoned, nothing pinned": (FRESH, seen(NEW), Phase.STEADY, NOTHING),
+    "not kept": (STEADY, UNKEPT, Phase.STEADY, [UNCORDON]),
+    "the candidate was not kept": (WAITING, UNKEPT, Phase.STEADY, ["ForgetOnce"]),
     "sound": (FRESH, judged(SOUND), Phase.STEADY, NOTHING),
     "worse": (STEADY, judged(WORSE), Phase.STEADY, NOTHING),
 }
@@ -378,6 +417,12 @@ def test_telling_a_boot_twice_changes_nothing() -> None:
     assert step(once, booted(NEW), ARMED) == Decision(trial=once)
 
 
+def test_what_is_still_not_known_changes_nothing() -> None:
+    once = step(WAITING, booted(BLIND), ARMED).trial
+    assert step(once, booted(BLIND), ARMED) == Decision(trial=once)
+    assert step(once, booted(NEW), ARMED).trial.phase is Phase.TRIAL
+
+
 def test_what_runs_is_what_is_on_trial() -> None:
     assert step(WAITING, booted(OTHER), ARMED).trial.candidate == OTHER
 
@@ -393,6 +438,80 @@ def test_the_first_sound_boot_is_earned_once() -> None:
     assert (after.known_good, after.pinned) == (GOOD.boot_set, True)
     beside = step(replace(STEADY, running=OTHER), judged(SOUND), ARMED).trial
     assert beside.known_good == GOOD.boot_set
+
+
+def test_what_was_pinned_before_is_remembered_by_a_blessing_alone() -> None:
+    assert step(TRYING, judged(SOUND), ARMED).trial.previous == GOOD.boot_set
+    # Earned where nothing is pinned: what the record named before is not in the loader.
+    unpinned = replace(BLESSED, pinned=False, running=OTHER)
+    assert step(unpinned, judged(SOUND), ARMED).trial.previous is None
+    for event in (judged(SOUND), judged(WORSE), seen(OTHER), booted(GOOD), RETRY):
+        assert step(BLESSED, event, ARMED).trial.previous == GOOD.boot_set
+
+
+@pytest.mark.parametrize(
+    ("trial", "known_good"),
+    [(STEADY, None), (BLESSED, GOOD.boot_set), (WAITING, GOOD.boot_set)],
+    ids=["the first one earned", "the blessed one", "the candidate"],
+)
+def test_what_is_not_kept_is_not_what_the_record_names(
+    trial: Trial, known_good: BootSet | None
+) -> None:
+    decision = step(trial, UNKEPT, ARMED)
+    after = decision.trial
+    assert (after.known_good, after.pinned) == (known_good, known_good is not None)
+    assert (after.previous, after.candidate) == (None, None)
+    assert last_line(decision) == (
+        "could not be kept, so nothing was pinned: needs 90 MiB, /boot has 3 MiB free"
+    )
+
+
+def test_a_blessing_that_is_not_kept_leaves_what_was_before_the_trial() -> None:
+    blessed = step(TRYING, judged(SOUND), ARMED).trial
+    after = step(blessed, UNKEPT, ARMED).trial
+    assert (after.known_good, after.pinned) == (TRYING.known_good, TRYING.pinned)
+    assert not after.cordon
+    # It is tried again like any change, for the files may be there then.
+    assert outcome(after, seen(NEW)) == (Phase.ARMED, PIN_AND_TRY)
+
+
+def test_what_is_not_kept_condemns_nothing() -> None:
+    for trial in (STEADY, BLESSED, WAITING):
+        after = step(trial, UNKEPT, ARMED).trial
+        assert (after.condemned, after.running) == ((), trial.running)
+
+
+TOLD = [
+    (WAITING, booted(NEW), True),
+    (TRYING, judged(UNSURE), True),
+    (TRYING, judged(WORSE), True),
+    (STEADY, judged(WORSE), True),
+    (BACK, judged(WORSE), True),
+    (TRYING, judged(SOUND), False),
+    (STEADY, judged(SOUND), False),
+    (BACK, judged(SOUND), False),
+    (BLESSED, UNKEPT, False),
+]
+
+
+@pytest.mark.parametrize(("trial", "event", "cordon"), TOLD)
+def test_the_record_knows_what_the_node_was_last_told(
+    trial: Trial, event: Event, *, cordon: bool
+) -> None:
+    assert step(replace(trial, cordon=not cordon), event, ARMED).trial.cordon is cordon
+
+
+@pytest.mark.parametrize("cordon", [False, True])
+def test_what_tells_the_node_nothing_leaves_its_cordon(*, cordon: bool) -> None:
+    for trial, event in ((STEADY, seen(NEW)), (WAITING, UNKEPT), (RECOVERED, RETRY)):
+        decision = step(replace(trial, cordon=cordon), event, ARMED)
+        assert decision.trial.cordon is cordon
+
+
+def test_a_cordon_is_given_back_once() -> None:
+    after = step(replace(FRESH, cordon=True), seen(NEW), OBSERVE).trial
+    assert not after.cordon
+    assert step(after, seen(NEW), OBSERVE) == Decision(trial=after)
 
 
 def test_a_recovered_node_that_was_unpinned_does_not_earn_what_runs() -> None:
@@ -453,6 +572,8 @@ WISHES: dict[str, tuple[Decision, str, str, str]] = {
     "stranded": (step(BACK, judged(WORSE), ARMED), "Stranded", "False", "Warning"),
     "worse at rest": (step(STEADY, judged(WORSE), ARMED), "NetworkWorse", "False", "Warning"),
     "sound at rest": (step(STEADY, judged(SOUND), ARMED), "BootProven", "True", ""),
+    "not kept": (step(STEADY, UNKEPT, ARMED), "BootUnkept", "True", ""),
+    "observed": (step(STEADY, seen(NEW), OBSERVE), "Observing", "Unknown", ""),
 }
 
 
@@ -488,6 +609,14 @@ MESSAGES: dict[str, tuple[Decision, str]] = {
     "sound, not known what": (
         step(replace(FRESH, running=None), judged(SOUND), ARMED),
         "this boot has proven its network",
+    ),
+    "not kept": (
+        step(BLESSED, UNKEPT, ARMED),
+        "could not be kept, so nothing was pinned: needs 90 MiB, /boot has 3 MiB free",
+    ),
+    "observed": (
+        step(replace(FRESH, cordon=True), seen(NEW), OBSERVE),
+        "observe mode: boot loader and cordon are the host's own again",
     ),
     "did not stick": (
         step(LEAVING, booted(NEW), ARMED),
@@ -564,6 +693,8 @@ TRIALS = st.builds(
     phase=st.sampled_from(Phase),
     known_good=st.sampled_from([GOOD.boot_set, NEW.boot_set, None]),
     pinned=st.booleans(),
+    previous=st.sampled_from([GOOD.boot_set, OTHER.boot_set, None]),
+    cordon=st.booleans(),
     candidate=CHOICES | st.none(),
     boot=st.sampled_from([HERE, LATER]),
     running=CHOICES | st.none(),
@@ -576,6 +707,7 @@ EVENTS = st.one_of(
     ),
     st.builds(seen, CHOICES | st.just(BLIND)),
     st.builds(judged, st.sampled_from([SOUND, WORSE, UNSURE]), st.sampled_from([HERE, LATER])),
+    st.just(UNKEPT),
     st.just(RETRY),
 )
 POLICIES = st.builds(Policy, armed=st.booleans(), unsure_rolls_back=st.booleans())
@@ -610,6 +742,23 @@ def test_observe_mode_pins_cordons_and_reboots_nothing(
 ) -> None:
     after = step(trial, event, replace(policy, armed=False))
     assert {words(action) for action in after.todo} <= set(GIVEN_BACK)
+
+
+@DEEP
+@given(TRIALS, EVENTS, POLICIES)
+def test_the_record_knows_the_cordon(trial: Trial, event: Event, policy: Policy) -> None:
+    after = step(trial, event, policy)
+    told = [action.wish.cordoned for action in after.todo if isinstance(action, Tell)]
+    assert after.trial.cordon is [trial.cordon, *told][-1]
+
+
+@DEEP
+@given(TRIALS, POLICIES)
+def test_what_is_not_kept_touches_no_more_of_the_host(trial: Trial, policy: Policy) -> None:
+    after = step(trial, UNKEPT, policy)
+    assert {words(action) for action in after.todo} <= {"ForgetOnce", UNCORDON}
+    assert after.trial.condemned == trial.condemned
+    assert after.trial.running == trial.running
 
 
 @DEEP

@@ -1,8 +1,9 @@
 """A small model of a host for the explorer: loader, vault, node, power, and three boot sets.
 
 The loader has a default and a one-shot as GRUB does: a one-shot is consumed at the next start,
-whatever then happens. A boot's id is "now" while it runs and "before" afterwards, so that the
-model has finitely many states.
+whatever then happens. The vault refuses a boot set whose files are gone, and any other one for
+want of room; it drops what the trial no longer names. A boot's id is "now" while it runs and
+"before" afterwards, so that the model has finitely many states.
 """
 
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from trialboot.core.actions import (
+    PIN_ACTIONS,
     Action,
     BootOnce,
     ForgetOnce,
@@ -36,6 +38,7 @@ from trialboot.core.trial import (
     Retried,
     Seen,
     Trial,
+    Unkept,
 )
 from trialboot.core.verdict import Outcome, Verdict
 
@@ -283,6 +286,9 @@ class Model:
                     "the boot set that runs cannot be told",
                     Booted(at=AT, boot=NOW, running=unknown, once_pending=pending),
                 )
+            if world.stage is Stage.FINISH:
+                yield from self.packages(world)
+                yield self._flip(world)
             yield from self.daemon(world)
             return
         yield "the daemon is started again", self.restarted(world)
@@ -316,10 +322,14 @@ class Model:
     def operator(self, world: World) -> Iterator[Step]:
         retried = world._replace(rebooted=frozenset())
         yield from self.tell(retried, "the operator says retry", Retried(at=AT))
+        yield self._flip(world)
+
+    @staticmethod
+    def _flip(world: World) -> Step:
         mode = "observe" if world.armed else "arm"
         # Who gives a trial up has it in hand: nothing else need end it.
         by = Start.HAND if world.by is Start.ONCE else world.by
-        yield f"the operator says {mode}", world._replace(armed=not world.armed, by=by)
+        return f"the operator says {mode}", world._replace(armed=not world.armed, by=by)
 
     def packages(self, world: World) -> Iterator[Step]:
         for name in SETS:
@@ -378,16 +388,44 @@ class Model:
         found: list[Step] = []
         if decision.todo:
             found += self._interrupted(world, f"{words}; stored, then")
-        for action in decision.todo:
+        for number, action in enumerate(decision.todo):
+            if isinstance(action, Keep) and action.boot_set.kernel not in world.vault:
+                there = self.loads(world, action.entry) == action.boot_set.kernel
+                why = "no room for" if there else "the files are gone for"
+                refused = self._unkept(world, f"{words}; {why} {_name(action)}", then)
+                if not there:
+                    return found + refused
+                found += refused
             done = self._do(world, action)
+            if isinstance(action, PIN_ACTIONS) and not _is_pin(decision.todo[number + 1 :]):
+                done = self._forgotten(done)
             told = f"{words}; {_name(action)} done, then"
-            if isinstance(action, Reboot) and action.leaving == NOW:
+            if isinstance(action, Reboot) and action.leaving == NOW and world.armed:
                 found.append((f"{told} down before that is stored", self.start(done)))
                 return [*found, (f"{words}; REBOOT", self.start(self._saved(done, 1)))]
             found += self._interrupted(done, told)
             world = self._saved(done, 1)
             found += self._interrupted(world, f"{told} its rest stored, then")
         return [*found, (words, world._replace(stage=then))]
+
+    def _unkept(self, world: World, words: str, then: Stage) -> list[Step]:
+        """Let the vault refuse: what the machine says to it replaces what was to be done."""
+        event = Unkept(at=AT, why="refused")
+        decision = self.shelf.step(world.stored, event, armed=world.armed)
+        self._check(world, event, decision)
+        # The daemon stores nothing where nothing has changed: the same would be tried for ever.
+        self.demand(decision.trial != self.trial(world), "what cannot be kept stays to be done")
+        return self.perform(world._replace(stored=self.shelf.number(_bare(decision))), words, then)
+
+    def _forgotten(self, world: World) -> World:
+        """Drop what the trial no longer names from the vault, as the pin worker does last."""
+        trial = self.trial(world)
+        candidate = trial.candidate.boot_set if trial.candidate else None
+        named = (trial.known_good, trial.previous, candidate)
+        vault = world.vault & {boot_set.kernel for boot_set in named if boot_set}
+        safe = world.default is None or world.default in vault
+        self.demand(safe, "the loader's default is dropped from the vault")
+        return world._replace(vault=vault)
 
     def _saved(self, world: World, done: int) -> World:
         """Store what is left, as the daemon does after each action."""
@@ -415,7 +453,7 @@ class Model:
             case Tell(wish=wish):
                 after = world._replace(cordoned=wish.cordoned)
             case Reboot(leaving=leaving):
-                after = self._reboot(world) if leaving == NOW else world
+                after = self._reboot(world) if leaving == NOW and world.armed else world
         return after
 
     def _reboot(self, world: World) -> World:
@@ -430,7 +468,9 @@ class Model:
         if not self.acts(world):
             harmless = all(_gives_back(action) for action in decision.todo)
             self.demand(harmless, f"observe mode, and yet: {', '.join(map(_name, decision.todo))}")
-        if after.known_good != before.known_good:
+        if isinstance(event, Unkept):
+            self._check_unkept(world, after, decision)
+        elif after.known_good != before.known_good:
             earned = (
                 isinstance(event, Judged)
                 and event.verdict.outcome is Outcome.SOUND
@@ -440,8 +480,17 @@ class Model:
                 earned, "a boot set became the known-good without a sound verdict of its own"
             )
         if (before.phase, after.phase) == (Phase.ARMED, Phase.CONDEMNED):
-            self.demand(world.once is None, "condemned, and it was not even tried")
+            tried = world.once is None and before.candidate is not None
+            self.demand(tried, "condemned, and it was not even tried")
         self._check_todo(world, before, decision)
+
+    def _check_unkept(self, world: World, after: Trial, decision: Decision) -> None:
+        """A boot set was not kept: the record goes back to what the loader has, and no further."""
+        pinned = after.known_good.kernel if after.known_good and after.pinned else None
+        self.demand(pinned == world.default, "not kept, and the record names what is not pinned")
+        self.demand(after.phase is Phase.STEADY, f"not kept, and yet {after.phase}")
+        harmless = all(_gives_back(action) for action in decision.todo)
+        self.demand(harmless, f"not kept, and yet: {', '.join(map(_name, decision.todo))}")
 
     def _check_late(self, world: World) -> None:
         """Let the verdict on an earlier boot come in now: it must move nothing."""
@@ -453,24 +502,27 @@ class Model:
 
     def _check_todo(self, world: World, before: Trial, decision: Decision) -> None:
         kept, after = world.vault, decision.trial
+        touched = False
         for action in decision.todo:
             match action:
-                case Keep(boot_set=boot_set, entry=entry):
-                    name = boot_set.kernel
-                    there = name in kept or self.loads(world, entry) == name
-                    self.demand(there, f"Keep: the files of {name} are nowhere any more")
-                    kept |= {name}
+                case Keep(boot_set=boot_set):
+                    self.demand(not touched, "the loader is touched before all is kept")
+                    kept |= {boot_set.kernel}
                 case PinKnownGood(boot_set=boot_set):
                     self.demand(boot_set.kernel in kept, "a pin on what was never kept")
                     self.demand(
                         boot_set == after.known_good, "a pin on what is not the known-good"
                     )
+                    touched |= world.default != boot_set.kernel
                 case BootOnce(entry=entry):
                     self._check_once(world, entry, decision)
+                    touched = True
                 case Reboot(leaving=leaving):
                     self._check_reboot(world, before, after)
                     self.demand(leaving == NOW, "a reboot that leaves another boot")
-                case ForgetOnce() | Unpin() | Tell():
+                case ForgetOnce() | Unpin():
+                    touched = True
+                case Tell():
                     pass
 
     def _check_once(self, world: World, entry: EntryId, decision: Decision) -> None:
@@ -494,6 +546,10 @@ class Model:
                 world.default is not None and world.default == self.known_good(world),
                 "a one-shot is set while the default is not the known-good",
             )
+        if world.stage is Stage.OPEN:
+            pinned = trial.known_good.kernel if trial.known_good and trial.pinned else None
+            self.demand(pinned == world.default, "the record does not name what is pinned")
+            self.demand(trial.cordon == world.cordoned, "the record does not know the cordon")
 
     # --- calm ---------------------------------------------------------------------------------
 
@@ -514,14 +570,12 @@ class Model:
         if not self.acts(world):
             self._check_observed(world)
             return
-        if self.nature(world, running) is Nature.WORSE:
-            self._check_bad(world, running)
+        self._check_taking_pods(world, running)
         if world.by in {Start.ONCE, Start.DEFAULT}:
             self.demand(trial.phase is not Phase.CONDEMNED, "condemned, and there it stays")
             in_doubt = self.nature(world, running) is Nature.UNSURE
             self.demand(trial.phase is not Phase.TRIAL or in_doubt, "a trial does not end")
         if running == self.known_good(world):
-            self.demand(not world.cordoned, "the sound known-good runs cordoned for ever")
             at_rest = {Phase.STEADY, Phase.ARMED, Phase.RECOVERED}
             self.demand(trial.phase in at_rest, f"the sound known-good stays {trial.phase}")
         if trial.phase is not Phase.ARMED:
@@ -531,9 +585,17 @@ class Model:
 
     def _check_observed(self, world: World) -> None:
         self.demand(world.once is None, "observe mode, and the one-shot stays for ever")
-        if not self.trial(world).report_only:
-            self.demand(world.default is None, "observe mode, and the pin stays for ever")
-            self.demand(not world.cordoned, "observe mode, and the cordon stays for ever")
+        self.demand(world.default is None, "observe mode, and the pin stays for ever")
+        self.demand(not world.cordoned, "observe mode, and the cordon stays for ever")
+
+    def _check_taking_pods(self, world: World, running: str) -> None:
+        at_rest = self.trial(world).phase is Phase.STEADY
+        if running == self.known_good(world):
+            self.demand(not world.cordoned, "the sound known-good runs cordoned for ever")
+        if self.nature(world, running) is Nature.SOUND and at_rest:
+            self.demand(not world.cordoned, "a sound boot set runs cordoned for ever")
+        if self.nature(world, running) is Nature.WORSE:
+            self._check_bad(world, running)
 
     def _check_bad(self, world: World, running: str) -> None:
         trial = self.trial(world)
@@ -554,6 +616,8 @@ def _gist(event: Event) -> tuple[str, str, bool]:
             return "seen", _choice(wanted), False
         case Judged():
             return f"judged {event.boot}", event.verdict.outcome, False
+        case Unkept():
+            return "unkept", "", False
         case Retried():
             return "retried", "", False
 
@@ -580,6 +644,10 @@ def _bare_action(action: Action) -> Action:
             return Reboot("", leaving)
         case _:
             return action
+
+
+def _is_pin(todo: tuple[Action, ...]) -> bool:
+    return bool(todo) and isinstance(todo[0], PIN_ACTIONS)
 
 
 def _gives_back(action: Action) -> bool:

@@ -23,7 +23,7 @@ from trialboot.core.facts import BootId, EntryId, Unknown
 from trialboot.core.menu import KNOWN_GOOD, Menu, next_entry
 from trialboot.core.node import Wish
 from trialboot.core.protection import Level, Protection
-from trialboot.core.trial import Decision, Trial
+from trialboot.core.trial import Choice, Decision, Trial
 from trialboot.errors import LoaderError, VaultError
 from trialboot.loaders.grub import Grub
 from trialboot.loaders.interface import Loader
@@ -181,7 +181,8 @@ def test_what_is_not_the_pin_workers_is_refused(tmp_path: Path, action: Action) 
 
 
 def decide(node: Node, *todo: Action) -> None:
-    store.save_decision(node.host, Decision(trial=Trial(), todo=todo))
+    trial = Trial(known_good=node.boot_set())
+    store.save_decision(node.host, Decision(trial=trial, todo=todo))
 
 
 def boots(node: Node) -> str:
@@ -207,6 +208,26 @@ def test_the_worker_stops_at_the_first_action_that_is_not_its_own(tmp_path: Path
     decide(node, ForgetOnce(), Tell(WISH), BootOnce(EntryId(OLD)))
     pin.work(node.host)
     assert boots(node) == SIMPLE
+
+
+def test_the_worker_forgets_the_sets_that_nobody_needs(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    old = keep(node)
+    vault.keep(node.host, old.boot_set, node.sources())
+    good, candidate, stranger = (
+        replace(node.boot_set("6.12.117-amd64"), modules=name) for name in ("g", "c", "s")
+    )
+    for boot_set in (good, candidate, stranger):
+        vault.keep(node.host, boot_set, node.sources("6.12.117-amd64"))
+    trial = Trial(
+        known_good=good,
+        previous=old.boot_set,
+        candidate=Choice(entry=EntryId(SIMPLE), boot_set=candidate),
+    )
+    store.save_decision(node.host, Decision(trial=trial, todo=(ForgetOnce(),)))
+    pin.work(node.host)
+    needed = {boot_set.fingerprint for boot_set in (good, old.boot_set, candidate)}
+    assert set(vault.kept(node.host)) == needed
 
 
 def test_the_worker_leaves_the_record_to_the_daemon(tmp_path: Path) -> None:

@@ -186,6 +186,7 @@ def test_a_worker_leaves_why_it_failed_until_it_succeeds() -> None:
     first, _, rest = done.stdout.partition(" ")
     record, _, last = rest.rpartition("\n\n")
     assert first == "[74]"
-    assert json.loads(record) == {"format": 1, "value": "no room in /boot"}
+    trouble = {"is": "Trouble", "kind": "VaultError", "why": "no room in /boot"}
+    assert json.loads(record) == {"format": 1, "value": trouble}
     assert last.strip() == "[74, 0] False"
     assert done.stderr.splitlines() == ["no room in /boot"]
