@@ -16,7 +16,7 @@ from typing import Final
 from trialboot import journal, report
 from trialboot.bus import Bus, Manager
 from trialboot.config import Config, Mode, read_config
-from trialboot.core.actions import Action, Keep, PinKnownGood
+from trialboot.core.actions import Action, ForgetOnce, Keep, PinKnownGood, Unpin
 from trialboot.core.facts import BootId, Unknown
 from trialboot.core.node import Wish
 from trialboot.core.outlook import Judgement, Outlook
@@ -254,38 +254,51 @@ class Daemon:
     # --- the trial
 
     def _advance(self, event: Event) -> None:
-        before = self._decision.trial
-        if self._decision.todo:
-            self._finish()
+        self._finish()
         if self._decision.todo:
             return  # what was decided comes first; «finish» tries again, then a new snapshot
-        try:
-            self._decision = advance(before, event, self._config.policy, self)
-        except TrialbootError as error:
-            self._unfinished(error)
+        before = self._decision.trial
+        self._do(lambda: advance(before, event, self._config.policy, self))
         self._moved(before)
 
     def _finish(self) -> None:
         """Perform the rest of a decision, after a power cut or after a hand failed."""
         if not self._decision.todo:
             return
-        try:
-            self._decision = finish(self._decision, self)
-            self._trouble.pop("decision", None)
-        except TrialbootError as error:
-            self._unfinished(error)
-            return
-        self._set_timer("snapshot", 0)
+        before = self._decision.trial
+        if self._do(lambda: finish(self._decision, self)):
+            self._set_timer("snapshot", 0)
+        self._moved(before)
 
-    def _unfinished(self, error: TrialbootError) -> None:
-        if isinstance(error, VaultError) and _keeps(self._decision):
+    def _do(self, work: Callable[[], Decision]) -> bool:
+        """Decide or perform; tell whether all of it went well."""
+        try:
+            self._decision = work()
+        except VaultError as error:
+            if not _keeps(self._decision):
+                return self._unfinished(error)
             # What cannot be kept is not waited for: the record goes back to what is pinned.
             self._note_trouble("vault", str(error))
-            event = Unkept(at=self._now(), why=str(error))
+            return self._give_up(error)
+        except TrialbootError as error:
+            return self._unfinished(error)
+        self._trouble.pop("decision", None)
+        if self._decision.trial.pinned:
+            self._trouble.pop("vault", None)
+        return True
+
+    def _give_up(self, error: VaultError) -> bool:
+        event = Unkept(at=self._now(), boot=self.boot, why=str(error))
+        try:
             self._decision = advance(self._decision.trial, event, self._config.policy, self)
-            return
+        except TrialbootError as second:
+            return self._unfinished(second)
+        return False
+
+    def _unfinished(self, error: TrialbootError) -> bool:
         self._note_trouble("decision", f"{error}; tried again every {RETRY_MOST:.0f} s")
         self._set_timer("finish", RETRY_MOST)
+        return False
 
     def _moved(self, before: Trial) -> None:
         after = self._decision.trial
@@ -303,7 +316,11 @@ class Daemon:
 
     def pin(self, decision: Decision, actions: Sequence[Action]) -> None:
         """Let the pin worker perform the leading actions of the decision on disk."""
-        del decision, actions  # it reads them from the record: the same after a power cut
+        del decision  # it reads them from the record: the same after a power cut
+        giving_back = all(isinstance(action, ForgetOnce | Unpin) for action in actions)
+        if self._config.mode is Mode.OBSERVE and not giving_back:
+            journal.noted("not pinning, for the operator chose to observe meanwhile")
+            return  # the next look gives back what the record says is pinned
         result = self._run_unit(PIN, PIN_LIMIT)
         if result != "done":
             raise _pin_error(

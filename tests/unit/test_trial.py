@@ -181,7 +181,7 @@ def events() -> Iterator[Event]:
             yield Booted(at=AT, boot=LATER, running=choice, once_pending=pending)
     for outcome in Outcome:
         yield Judged(at=AT, boot=NOW, verdict=Verdict(outcome=outcome, reasons=("because",)))
-    yield Unkept(at=AT, why="no room")
+    yield Unkept(at=AT, boot=NOW, why="no room")
     yield Retried(at=AT)
 
 

@@ -155,6 +155,8 @@ def _booted_armed(trial: Trial, event: Booted, running: Choice) -> Decision:
     # A power cut between the one-shot and its record lets it be set again under what it booted:
     # only the known-good may still be waiting for it.
     if _is_known_good(trial, running):
+        if trial.candidate is None:  # it could not be kept, and was not tried
+            return _same(replace(trial, phase=Phase.STEADY))
         return _same(trial) if event.once_pending else _never_came_up(trial, event.at)
     if _is_condemned(trial, running.boot_set):
         rest = replace(trial, phase=Phase.STEADY, candidate=None)
@@ -499,7 +501,9 @@ def _unkept(trial: Trial, event: Unkept) -> Decision:
     words = f"could not be kept, so nothing was pinned: {event.why}"
     match trial.phase:
         case Phase.ARMED:
-            rest = replace(trial, phase=Phase.STEADY, candidate=None)
+            # After a power cut an earlier one-shot may have booted it: `Booted` will tell.
+            now = Phase.STEADY if event.boot == trial.boot else Phase.ARMED
+            rest = replace(trial, phase=now, candidate=None)
             return Decision(trial=with_story(rest, event.at, words), todo=(ForgetOnce(),))
         case Phase.STEADY:
             before = trial.previous

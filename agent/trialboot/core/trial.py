@@ -123,6 +123,8 @@ class Unkept:
     """The vault could not keep a boot set: its files have changed, or there is no room."""
 
     at: str
+    boot: BootId
+    """The boot that runs; `Booted` may still be to come."""
     why: str
 
 

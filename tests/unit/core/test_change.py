@@ -134,6 +134,12 @@ def test_firmware_in_use_is_unknown_where_the_modules_are() -> None:
     assert firmware_in_use(firmware_rows("a"), BLIND) == BLIND
 
 
+def test_firmware_in_use_is_unknown_where_one_module_does_not_tell() -> None:
+    silent = Module(name="ice", firmware=Unknown("ice.ko: no such file"))
+    in_use = firmware_in_use(firmware_rows("a"), (NIC, silent))
+    assert in_use == Unknown("ice: ice.ko: no such file")
+
+
 SENTENCES = {
     "nothing": ([], "changes nothing."),
     "kernel": ([row(Area.KERNEL, "release", "6.1", "6.2")], "switches the kernel 6.1 → 6.2."),

@@ -29,6 +29,7 @@ from trialboot.core.checks import (
     MOST_REASONS,
     REFUSAL,
     healthy_check,
+    is_ill,
     network_checks,
     process_check,
     unit_check,
@@ -310,6 +311,13 @@ def test_services_that_run_pass() -> None:
         (),
         False,
     )
+
+
+@pytest.mark.parametrize("state", UnitState)
+@pytest.mark.parametrize("restarts", [0, 1])
+def test_a_service_is_ill_unless_it_is_up_and_stays_up(state: UnitState, restarts: int) -> None:
+    well = state is UnitState.ACTIVE and restarts == 0
+    assert is_ill(unit(state, restarts)) is not well
 
 
 @pytest.mark.parametrize("state", [s for s in UnitState if s is not UnitState.ACTIVE])

@@ -85,7 +85,8 @@ def judged(verdict: Verdict, boot: BootId = HERE) -> Judged:
     return Judged(at=AT, boot=boot, verdict=verdict)
 
 
-UNKEPT = Unkept(at=AT, why="needs 90 MiB, /boot has 3 MiB free")
+UNKEPT = Unkept(at=AT, boot=HERE, why="needs 90 MiB, /boot has 3 MiB free")
+UNKEPT_LATER = replace(UNKEPT, boot=LATER)
 RETRY = Retried(at=AT)
 NOTHING: list[str] = []
 CORDON, UNCORDON = "Tell cordoned", "Tell free"
@@ -310,6 +311,24 @@ TABLE: dict[str, tuple[Trial, Event, Phase, list[str]]] = {
     "unkept, the first one earned": (STEADY, UNKEPT, Phase.STEADY, [UNCORDON]),
     "unkept, the blessed one": (BLESSED, UNKEPT, Phase.STEADY, [UNCORDON]),
     "unkept, the candidate": (WAITING, UNKEPT, Phase.STEADY, ["ForgetOnce"]),
+    "unkept, the candidate, and it may run": (
+        WAITING,
+        UNKEPT_LATER,
+        Phase.ARMED,
+        ["ForgetOnce"],
+    ),
+    "unkept, the candidate, and it does run": (
+        replace(WAITING, candidate=None),
+        booted(NEW),
+        Phase.TRIAL,
+        [CORDON],
+    ),
+    "unkept, the candidate, and it does not run": (
+        replace(WAITING, candidate=None),
+        booted(GOOD),
+        Phase.STEADY,
+        NOTHING,
+    ),
     "unkept, on trial": (TRYING, UNKEPT, Phase.TRIAL, NOTHING),
     "unkept, condemned": (BACK, UNKEPT, Phase.CONDEMNED, NOTHING),
     "unkept, recovered": (RECOVERED, UNKEPT, Phase.RECOVERED, NOTHING),
@@ -553,7 +572,7 @@ def test_an_earlier_condemned_one_stays_condemned() -> None:
     [
         (WAITING, "6.1-new never came up: the boot loader went back by itself"),
         (TRYING, "6.1-new went down before it was proven"),
-        (replace(WAITING, candidate=None), "the candidate never came up: "),
+        (replace(TRYING, candidate=None), "the candidate went down before it was proven"),
     ],
 )
 def test_a_candidate_that_is_gone_is_told_how(trial: Trial, why: str) -> None:

@@ -1,9 +1,9 @@
 """A small model of a host for the explorer: loader, vault, node, power, and three boot sets.
 
 The loader has a default and a one-shot as GRUB does: a one-shot is consumed at the next start,
-whatever then happens. The vault refuses a boot set whose files are gone, and any other one for
-want of room; it drops what the trial no longer names. A boot's id is "now" while it runs and
-"before" afterwards, so that the model has finitely many states.
+whatever then happens. The vault refuses a boot set whose files are gone, may refuse any other one
+for want of room or as damaged, and drops what the trial no longer names. A boot's id is "now"
+while it runs and "before" afterwards, so that the model has finitely many states.
 """
 
 from collections.abc import Iterator
@@ -45,6 +45,7 @@ from trialboot.core.verdict import Outcome, Verdict
 NOW, BEFORE = BootId("now"), BootId("before")
 KNOWN_GOOD_ENTRY, TOP = EntryId("known-good"), EntryId("top")
 GOOD, FIRST, SECOND = "good", "first", "second"
+GONE, NO_ROOM, DAMAGED = "the files are gone for", "no room for", "the vault is damaged for"
 AT: Final = "2026-01-01T00:00:00Z"
 
 
@@ -389,13 +390,10 @@ class Model:
         if decision.todo:
             found += self._interrupted(world, f"{words}; stored, then")
         for number, action in enumerate(decision.todo):
-            if isinstance(action, Keep) and action.boot_set.kernel not in world.vault:
-                there = self.loads(world, action.entry) == action.boot_set.kernel
-                why = "no room for" if there else "the files are gone for"
-                refused = self._unkept(world, f"{words}; {why} {_name(action)}", then)
-                if not there:
-                    return found + refused
-                found += refused
+            if why := self._refusal(world, action):
+                found += self._unkept(world, f"{words}; {why} {_name(action)}", then)
+                if why == GONE:
+                    return found
             done = self._do(world, action)
             if isinstance(action, PIN_ACTIONS) and not _is_pin(decision.todo[number + 1 :]):
                 done = self._forgotten(done)
@@ -408,9 +406,19 @@ class Model:
             found += self._interrupted(world, f"{told} its rest stored, then")
         return [*found, (words, world._replace(stage=then))]
 
+    def _refusal(self, world: World, action: Action) -> str:
+        """Say why the vault may refuse an action: it must where the files are gone."""
+        match action:
+            case Keep(boot_set=boot_set, entry=entry) if boot_set.kernel not in world.vault:
+                return NO_ROOM if self.loads(world, entry) == boot_set.kernel else GONE
+            case PinKnownGood(boot_set=boot_set) if boot_set.kernel != world.default:
+                return DAMAGED
+            case _:
+                return ""
+
     def _unkept(self, world: World, words: str, then: Stage) -> list[Step]:
         """Let the vault refuse: what the machine says to it replaces what was to be done."""
-        event = Unkept(at=AT, why="refused")
+        event = Unkept(at=AT, boot=NOW, why="refused")
         decision = self.shelf.step(world.stored, event, armed=world.armed)
         self._check(world, event, decision)
         # The daemon stores nothing where nothing has changed: the same would be tried for ever.
@@ -488,7 +496,9 @@ class Model:
         """A boot set was not kept: the record goes back to what the loader has, and no further."""
         pinned = after.known_good.kernel if after.known_good and after.pinned else None
         self.demand(pinned == world.default, "not kept, and the record names what is not pinned")
-        self.demand(after.phase is Phase.STEADY, f"not kept, and yet {after.phase}")
+        self.demand(after.candidate is None, "not kept, and still a candidate")
+        told = after.boot == NOW
+        self.demand(after.phase is Phase.STEADY or not told, f"not kept, and yet {after.phase}")
         harmless = all(_gives_back(action) for action in decision.todo)
         self.demand(harmless, f"not kept, and yet: {', '.join(map(_name, decision.todo))}")
 
