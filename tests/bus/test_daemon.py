@@ -369,8 +369,8 @@ def test_a_failing_pin_is_done_by_the_next_daemon(machine: Machine) -> None:
     daemon.wait()
     machine.script(pin=[{}])
     machine.runs()
-    assert machine.decision().todo == ()
-    assert machine.state()["trouble"] == []
+    wait_for("the rest of the decision", lambda: machine.decision().todo == ())
+    wait_for("no trouble", lambda: machine.state()["trouble"] == [])
 
 
 def test_a_reboot_that_logind_refuses_is_asked_for_again(machine: Machine) -> None:

@@ -102,6 +102,6 @@ def _section(raw: bytes, wanted: bytes) -> bytes:
         for row in rows:
             if names[row[0] :].startswith(wanted + b"\0"):
                 return raw[row[4] : row[4] + row[5]]
-    except (struct.error, IndexError):
+    except (struct.error, IndexError, OverflowError):
         return b""
     return b""
