@@ -158,6 +158,8 @@ def _debootstrap(progress: Progress, target: Path, packages: Sequence[str], *hoo
         *("mmdebstrap", "--variant=minbase"),
         *("--skip=cleanup/apt/lists,cleanup/reproducible", "--dpkgopt=force-unsafe-io"),
         *('--aptopt=Acquire::Languages "none"', *_host_settings()),
+        # A mirror may lag behind; what is built here only serves tests.
+        '--aptopt=Acquire::Check-Valid-Until "false"',
         *("--dpkgopt=path-exclude=/usr/share/man/*", "--include=" + ",".join(packages)),
         *(f"--customize-hook={hook}" for hook in hooks),
         *("bookworm", str(target), *_host_mirrors()),
