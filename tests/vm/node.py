@@ -37,7 +37,7 @@ mode = "armed"
 [verify]
 minimum_settle_seconds = 20
 settle_seconds = 8
-deadline_seconds = 120
+deadline_seconds = 240
 interval_seconds = 4
 repeat_seconds = 600
 units = ["testcni.service"]
