@@ -30,14 +30,127 @@ class Kernel:
     taint: int = 0
     boot_time: int = 0
     """Unix time in seconds at which this kernel started (btime of /proc/stat)."""
+    build_id: str = ""
+    """GNU build-id in hex (`/sys/kernel/notes`); empty where the kernel shows none."""
+    kexec_staged: bool = False
+    """`/sys/kernel/kexec_loaded`: a reboot may start that kernel instead of the loader's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Module:
-    """One loaded module and the firmware files that its file says it may ask for."""
+    """One loaded module, as the running kernel shows it, and what its file may ask for."""
 
     name: str
     firmware: tuple[str, ...] | Unknown = ()
+    """`firmware=` values of its file: paths below /lib/firmware, without compression ending."""
+    references: int = 0
+    """Third column of /proc/modules. 0 does not mean unused: network drivers show 0."""
+    version: str = ""
+    """`/sys/module/NAME/version`; empty where the module has none."""
+    srcversion: str = ""
+    """`/sys/module/NAME/srcversion`; empty on Debian, whose kernels have none."""
+    build_id: str = ""
+    """GNU build-id in hex (`/sys/module/NAME/notes/.note.gnu.build-id`); empty if not shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleFile:
+    """What the file of a module says, in the tree of one kernel (`.modinfo`, elf(5))."""
+
+    name: str
+    path: str
+    """Relative to the tree of its kernel."""
+    version: str = ""
+    srcversion: str = ""
+    build_id: str = ""
+    signed: bool = False
+    """It ends with an appended signature (Documentation/admin-guide/module-signing.rst)."""
+    firmware: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Driver:
+    """Which modules of a kernel answer to one device's modalias; none where no module does."""
+
+    alias: str
+    modules: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleTree:
+    """The modules of one kernel release: all by name, those in use here by their files."""
+
+    release: str
+    names: tuple[str, ...]
+    """Modules that have a file, with `_` for `-`, sorted."""
+    builtin: tuple[str, ...]
+    """Modules that are built into the kernel (modules.builtin), sorted."""
+    used: tuple[ModuleFile, ...] = ()
+    """Files of the modules that this host has loaded, sorted by name."""
+    unread: tuple[str, ...] = ()
+    """Files among them that could not be understood: a sentence each."""
+    drivers: tuple[Driver, ...] | Unknown = Unknown("drivers were not looked up")
+    """For each device of this host, by alias, sorted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Dkms:
+    """One module package that this host builds itself, for one kernel (/var/lib/dkms)."""
+
+    name: str
+    version: str
+    release: str
+    """The kernel that it was built for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Interface:
+    """What drives one network interface (ETHTOOL_GDRVINFO), and what hangs on it."""
+
+    name: str
+    driver: str
+    """The driver's module or kind: `ice`, `veth`, `vxlan`; empty where the kernel names none."""
+    firmware: str = ""
+    """Firmware version that the device runs; empty where it tells none."""
+    bus: str = ""
+    """Bus address, such as `0000:3b:00.0`."""
+    default_route: bool = False
+    """A default route of this host leads through it, or through what is built on it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Device:
+    """Firmware inside a device: what it runs, and what waits in it for the next start."""
+
+    kind: str
+    """`bios`, `microcode`, `nvme`, `disk`, `devlink`, `infiniband`, `gpu`, `fwupd`."""
+    name: str
+    running: str
+    stored: str = ""
+    """What becomes active at the next start; empty where nothing waits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Equipment:
+    """What this host is made of, as far as a boot may change how it behaves."""
+
+    interfaces: tuple[Interface, ...] | Unknown
+    devices: tuple[Device, ...]
+    unread: tuple[str, ...] = ()
+    """Sources that could not be read: a sentence each. A source that is not there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Setting:
+    """One thing that the next boot will set, from a file of the host's configuration."""
+
+    kind: str
+    """`sysctl`, `blacklist`, `modprobe option`, `load at boot`, `file`."""
+    subject: str
+    value: str
+    source: str = ""
+    """The file that says so; the last one that does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
