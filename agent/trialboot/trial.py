@@ -11,6 +11,7 @@ from trialboot.core.actions import (
     BootOnce,
     ForgetOnce,
     Keep,
+    Mend,
     PinKnownGood,
     Reboot,
     Tell,
@@ -97,7 +98,7 @@ def _perform(action: Action, hands: Hands) -> None:
         case Reboot(why, leaving):
             if leaving == hands.boot:
                 hands.reboot(why)
-        case Keep() | PinKnownGood() | BootOnce() | ForgetOnce() | Unpin():
+        case Keep() | PinKnownGood() | BootOnce() | ForgetOnce() | Unpin() | Mend():
             raise AssertionError(f"{action} is the pin worker's")
         case _:
             assert_never(action)

@@ -42,6 +42,13 @@ class Unpin:
 
 
 @dataclass(frozen=True, slots=True)
+class Mend:
+    """Put back what the known-good has lost on disk: module files, menu entry, default."""
+
+    boot_set: BootSet
+
+
+@dataclass(frozen=True, slots=True)
 class Tell:
     """Wish this of the Node object; delivered when the API server can be reached."""
 
@@ -56,7 +63,7 @@ class Reboot:
     leaving: BootId
 
 
-Action: TypeAlias = Keep | PinKnownGood | BootOnce | ForgetOnce | Unpin | Tell | Reboot
+Action: TypeAlias = Keep | PinKnownGood | BootOnce | ForgetOnce | Unpin | Mend | Tell | Reboot
 
-PIN_ACTIONS = (Keep, PinKnownGood, BootOnce, ForgetOnce, Unpin)
+PIN_ACTIONS = (Keep, PinKnownGood, BootOnce, ForgetOnce, Unpin, Mend)
 """Those that touch the boot loader or the vault: performed by the pin worker alone."""
