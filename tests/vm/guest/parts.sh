@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes what the image is put together from, in a throw-away Debian 12 root with a compiler:
-#   /parts/repo     a flat package repository: kernels as Debian made them, and toy firmware
+#   /parts/repo     a flat package repository: kernels and unattended-upgrades as Debian made them,
+#                   and toy firmware
 #   /parts/extra    packages the image installs but must not offer (6.1 kernel, sid's linux-base)
 #   /parts/toynic.ko, /parts/kernels ("SERIES RELEASE" a line)
 # Runs chrooted; the module's source is in /module. Lines that start with ">> " are progress.
@@ -51,6 +52,12 @@ fetch_kernels() {
         $(split_packages "$next" | sed 's,$,/sid,'))
 }
 
+# With what it needs and the guest has not: about 1.5 MB.
+fetch_unattended_upgrades() {
+    (cd /parts/repo && apt-get download -q unattended-upgrades python3-apt python-apt-common \
+        python3-distro-info distro-info-data lsb-release lsb-base ucf sensible-utils xz-utils)
+}
+
 build_module() {
     say "building toynic for $usual"
     apt-get install -q -y --no-install-recommends "linux-headers-$usual"
@@ -92,6 +99,7 @@ mkdir -p /parts/repo /parts/extra
 echo 'APT::Sandbox::User "root";' > /etc/apt/apt.conf.d/90parts
 add_suites
 fetch_kernels
+fetch_unattended_upgrades
 build_module
 say "toy firmware"
 toy_firmware 1.0 "GOOD 1.0"
