@@ -1,6 +1,8 @@
-"""The kernel that runs: release, build, command line, boot id, start time, taint."""
+"""The kernel that runs: release, build, command line, boot id, start time, taint, build-id."""
 
 import re
+import struct
+from contextlib import suppress
 from typing import Final
 
 from trialboot.core.facts import BootId, Kernel, Unknown
@@ -11,11 +13,19 @@ IMAGE_HEAD: Final = 0x20000
 """Bytes of a kernel image within which x86's banner lies: a 16-bit offset plus 0x200."""
 
 _BANNER_POINTER: Final = 0x20E
+_LONGEST_BANNER: Final = 512
+"""Bytes: release and build have 64 at most, the builder's name and host about as many each."""
+
+_NOTE: Final = struct.Struct("<III")
+_BUILD_ID: Final = 3
+"""NT_GNU_BUILD_ID (elf(5))."""
+
 _RELEASE: Final = re.compile(r"^Linux version (\S+) ")
+_BUILD: Final = re.compile(r"(?:^|\s)(#\d.*)")
 
 
 def read_kernel(host: Host) -> Kernel | Unknown:
-    """Read `/proc`: nothing here needs a privilege."""
+    """Read `/proc` and `/sys/kernel`: nothing here needs a privilege."""
     try:
         return parse_kernel(
             version=host.read_text("/proc/version"),
@@ -23,6 +33,8 @@ def read_kernel(host: Host) -> Kernel | Unknown:
             boot=host.read_text("/proc/sys/kernel/random/boot_id"),
             stat=host.read_text("/proc/stat"),
             taint=host.read_text("/proc/sys/kernel/tainted"),
+            notes=_notes(host),
+            kexec_loaded=_kexec_loaded(host),
         )
     except HostError as error:
         return Unknown(str(error))
@@ -39,15 +51,27 @@ def read_uptime(host: Host) -> float:
 
 
 def parse_kernel(
-    *, version: str, command_line: str, boot: str, stat: str, taint: str
+    *,
+    version: str,
+    command_line: str,
+    boot: str,
+    stat: str,
+    taint: str,
+    notes: bytes = b"",
+    kexec_loaded: str = "",
 ) -> Kernel | Unknown:
-    """Parse `/proc/version`, `cmdline`, `boot_id`, `stat` (its line btime) and `tainted`."""
+    """Parse `/proc/version`, `cmdline`, `boot_id`, `stat` (its line btime) and `tainted`.
+
+    `notes` and `kexec_loaded` are those of `/sys/kernel`; empty where the kernel has none.
+    """
     release = _RELEASE.match(version)
     if not release:
         return Unknown("/proc/version does not begin with «Linux version RELEASE»")
-    started = re.search(r"^btime (\d+)$", stat, re.MULTILINE)
+    started = re.search(r"^btime (\d{1,18})$", stat, re.ASCII | re.MULTILINE)
     if not started:
         return Unknown("/proc/stat has no line btime")
+    if not re.fullmatch(r"\d{0,20}", taint.strip(), re.ASCII):
+        return Unknown("/proc/sys/kernel/tainted is no number")
     return Kernel(
         release=release.group(1),
         version=version.strip(),
@@ -55,18 +79,66 @@ def parse_kernel(
         boot=BootId(boot.strip()),
         taint=int(taint.strip() or 0),
         boot_time=int(started.group(1)),
+        build_id=parse_build_id(notes),
+        kexec_staged=kexec_loaded.strip() == "1",
     )
 
 
-def parse_image_release(head: bytes) -> str | Unknown:
-    """Give the release that a kernel image says it is.
+def parse_build_id(notes: bytes) -> str:
+    """Give the GNU build-id of ELF notes (elf(5), little-endian) in hex; empty if there is none.
+
+    Each note is three u32 (length of the name, length of the content, type), then both, padded to
+    four bytes.
+    """
+    at = 0
+    while at + _NOTE.size <= len(notes):
+        name_size, size, kind = _NOTE.unpack_from(notes, at)
+        name = at + _NOTE.size
+        content = name + (name_size + 3) // 4 * 4
+        at = content + (size + 3) // 4 * 4
+        if kind == _BUILD_ID and notes[name : name + name_size] == b"GNU\0" and at <= len(notes):
+            return notes[content : content + size].hex()
+    return ""
+
+
+def parse_build(version: str) -> str:
+    """Give the build of `/proc/version` or of a banner: `#1 SMP ... Debian 6.1.1-1 (date)`.
+
+    Two kernels of one release and another build are two kernels (UTS_VERSION of the kernel's
+    scripts/mkcompile_h, 64 characters at most in both places). Empty where none is told.
+    """
+    build = _BUILD.search(version)
+    return build.group(1).strip() if build else ""
+
+
+def parse_image_banner(head: bytes) -> str | Unknown:
+    """Give what a kernel image says it is: `RELEASE (builder) #1 SMP ...`.
 
     x86 boot protocol (Documentation/arch/x86/boot.rst): `HdrS` at 0x202, and at 0x20e the offset,
-    less 0x200, of a NUL-terminated `RELEASE (builder) #1 ...`.
+    less 0x200, of the NUL-terminated banner.
     """
     if head[0x202:0x206] != b"HdrS":
         return Unknown("not an x86 kernel image; other architectures are not understood yet")
     start = int.from_bytes(head[_BANNER_POINTER : _BANNER_POINTER + 2], "little") + 0x200
-    banner = head[start : start + 256].partition(b"\0")[0].decode(errors="replace")
-    release = banner.split(" ", 1)[0]
-    return release or Unknown("the kernel image has no version banner")
+    banner = head[start : start + _LONGEST_BANNER].partition(b"\0")[0].decode(errors="replace")
+    if not banner.split(" ", 1)[0].strip():
+        return Unknown("the kernel image has no version banner")
+    return banner.strip()
+
+
+def parse_image_release(head: bytes) -> str | Unknown:
+    """Give the release that a kernel image says it is: the first word of its banner."""
+    banner = parse_image_banner(head)
+    return banner if isinstance(banner, Unknown) else banner.split()[0]
+
+
+def _notes(host: Host) -> bytes:
+    with suppress(OSError):  # a kernel without sysfs notes shows none, which is what is told then
+        return host.path("/sys/kernel/notes").read_bytes()
+    return b""
+
+
+def _kexec_loaded(host: Host) -> str:
+    with suppress(HostError):  # not there: this kernel was built without kexec
+        return host.read_text("/sys/kernel/kexec_loaded")
+    return ""

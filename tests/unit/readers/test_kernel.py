@@ -1,6 +1,8 @@
-"""The running kernel from /proc, and the release that an image says it is."""
+"""The running kernel from /proc and /sys, and what an image says it is."""
 
+import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,6 +13,9 @@ from trialboot.core.facts import BootId, Kernel, Unknown
 from trialboot.errors import HostError
 from trialboot.host import Host
 from trialboot.readers.kernel import (
+    parse_build,
+    parse_build_id,
+    parse_image_banner,
     parse_image_release,
     parse_kernel,
     read_boot_id,
@@ -20,7 +25,7 @@ from trialboot.readers.kernel import (
 
 
 def parsed(**other: str) -> Kernel | Unknown:
-    parts = {
+    parts: dict[str, Any] = {
         "version": "Linux version 6.1.0-56-amd64 (d@x) (gcc-12) #1 SMP\n",
         "command_line": "BOOT_IMAGE=/vmlinuz ro\n",
         "boot": "abc\n",
@@ -48,6 +53,9 @@ def test_the_running_kernel_is_read() -> None:
         ("version", "", "/proc/version does not begin with «Linux version RELEASE»"),
         ("stat", "cpu  1 2\n", "/proc/stat has no line btime"),
         ("stat", "xbtime 12\n", "/proc/stat has no line btime"),
+        ("stat", f"btime {'1' * 5000}\n", "/proc/stat has no line btime"),
+        ("taint", "none\n", "/proc/sys/kernel/tainted is no number"),
+        ("taint", "1" * 5000, "/proc/sys/kernel/tainted is no number"),
     ],
 )
 def test_what_cannot_be_parsed_is_unknown(part: str, text: str, why: str) -> None:
@@ -81,7 +89,8 @@ def test_an_image_says_its_release(release: str) -> None:
 def test_a_banner_without_an_end_is_cut() -> None:
     image = bytearray(kernel_image(OLD))
     image[0x400:0x600] = b"x" * 0x200
-    assert parse_image_release(bytes(image)) == "x" * 256
+    image += b"x" * 0x100
+    assert parse_image_release(bytes(image)) == "x" * 512
 
 
 @pytest.mark.parametrize(
@@ -102,3 +111,87 @@ def test_any_bytes_are_a_release_or_unknown(head: bytes) -> None:
     for image in (head, kernel_image(OLD)[:0x20E] + head):
         found = parse_image_release(image)
         assert isinstance(found, Unknown) or found
+        banner = parse_image_banner(image)
+        assert isinstance(banner, Unknown) is isinstance(found, Unknown)
+
+
+def note(kind: int, name: bytes, content: bytes) -> bytes:
+    padded = [part + b"\0" * (-len(part) % 4) for part in (name, content)]
+    return struct.pack("<III", len(name), len(content), kind) + b"".join(padded)
+
+
+LINUX = note(0x101, b"Linux\0", b"\0") + note(0x100, b"Linux\0", b"6.1.0-56-amd64\0")
+BUILD_ID = bytes(range(20))
+BUILD = "#1 SMP PREEMPT_DYNAMIC Debian 6.1.187-1 (2026-01-02)"
+
+
+@pytest.mark.parametrize(
+    ("notes", "build_id"),
+    [
+        (note(3, b"GNU\0", BUILD_ID), BUILD_ID.hex()),
+        (LINUX + note(3, b"Xen\0", b"1234") + note(3, b"GNU\0", BUILD_ID), BUILD_ID.hex()),
+        (LINUX, ""),
+        (note(1, b"GNU\0", BUILD_ID), ""),
+        (note(3, b"GNU\0", BUILD_ID)[:-1], ""),
+        (b"\xff" * 64, ""),
+        (b"", ""),
+    ],
+)
+def test_the_build_id_stands_among_the_notes(notes: bytes, build_id: str) -> None:
+    assert parse_build_id(notes) == build_id
+
+
+@given(st.binary(max_size=200), st.integers(0, 200))
+def test_any_notes_give_an_id_in_hex_or_none(raw: bytes, cut: int) -> None:
+    for notes in (raw, LINUX + raw, (LINUX + note(3, b"GNU\0", BUILD_ID))[:cut]):
+        assert set(parse_build_id(notes)) <= set("0123456789abcdef")
+
+
+def test_the_kernel_shows_its_build_id_and_whether_another_is_staged(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    bare = read_kernel(host.host)
+    assert isinstance(bare, Kernel)
+    assert (bare.build_id, bare.kexec_staged) == ("", False)
+    host.write("/sys/kernel/notes", LINUX + note(3, b"GNU\0", BUILD_ID))
+    host.write("/sys/kernel/kexec_loaded", "1\n")
+    found = read_kernel(host.host)
+    assert isinstance(found, Kernel)
+    assert (found.build_id, found.kexec_staged) == (BUILD_ID.hex(), True)
+
+
+def test_nothing_staged_is_said_by_a_zero(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    host.write("/sys/kernel/kexec_loaded", "0\n")
+    found = read_kernel(host.host)
+    assert isinstance(found, Kernel)
+    assert not found.kexec_staged
+
+
+@pytest.mark.parametrize(
+    ("version", "build"),
+    [
+        (f"Linux version {OLD} (d@debian.org) (gcc-12 (Debian 12.2) 12, GNU ld) {BUILD}\n", BUILD),
+        (f"{OLD} (debian-kernel@lists.debian.org) {BUILD}", BUILD),
+        (
+            "6.8.0-31-generic (buildd@lcy02) #31~22.04.1-Ubuntu SMP PREEMPT_DYNAMIC Sat Apr 20",
+            "#31~22.04.1-Ubuntu SMP PREEMPT_DYNAMIC Sat Apr 20",
+        ),
+        ("6.1.0 (a@b#c)", ""),
+        ("#", ""),
+        ("", ""),
+    ],
+)
+def test_the_build_is_the_same_from_proc_and_from_an_image(version: str, build: str) -> None:
+    assert parse_build(version) == build
+
+
+def test_an_image_says_all_of_its_banner() -> None:
+    assert parse_image_banner(kernel_image(OLD)) == (
+        f"{OLD} (debian-kernel@lists.debian.org) #1 SMP"
+    )
+
+
+@given(st.text(max_size=200))
+def test_any_text_has_a_build_or_none(text: str) -> None:
+    found = parse_build(text)
+    assert not found or found.startswith("#")
