@@ -4,7 +4,7 @@
 PYTHON = $(shell packaging/set-up --python)
 RUN = PYTHONPATH=agent $(PYTHON)
 
-.PHONY: help demo test test-fast test-stories test-long lint bench deb run clean set-up
+.PHONY: help demo test test-fast test-system test-stories test-long lint bench deb run clean set-up
 
 help:  ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -12,13 +12,17 @@ help:  ## say what there is
 demo: set-up  ## play the incident on a virtual machine: a bad upgrade goes back by itself
 	@$(RUN) -m tests.vm.demo
 
-test: test-fast test-stories  ## everything that a change has to pass
+test: test-fast test-system test-stories  ## everything that a change has to pass
 
 test-fast: set-up  ## linters, unit tests and tests of this host's kernel, with coverage
 	@mkdir -p build
-	$(PYTHON) -m coverage run --data-file=build/coverage -m pytest -m "not vm"
+	$(PYTHON) -m coverage run --data-file=build/coverage -m pytest -m "not vm and not system"
 	$(PYTHON) -m coverage report --data-file=build/coverage --skip-covered --precision=1
 	$(PYTHON) -m coverage report --data-file=build/coverage --include="*/trialboot/core/*" --fail-under=100
+
+test-system: set-up  ## real package managers and a real systemd in Debian roots, two at a time
+	$(RUN) -m tests.system.roots
+	TRIALBOOT_DEB=$$(packaging/build-deb build) $(PYTHON) -m pytest -m system --numprocesses=2 --dist=worksteal --durations=10 tests/system
 
 test-stories: set-up  ## the stories on virtual machines, two at a time
 	TRIALBOOT_DEB=$$(packaging/build-deb build) $(PYTHON) -m pytest -m vm --numprocesses=2 --dist=worksteal --capture=tee-sys -v -rR --reruns=2 --only-rerun=InfrastructureError tests/vm/test_stories.py

@@ -1,0 +1,180 @@
+"""Machines with a real systemd, without a virtual machine: systemd-nspawn boots a Debian root."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.system.roots import ENVIRONMENT
+from tests.vm import command
+from tests.vm.errors import CommandFailed, InfrastructureError
+
+# A container that asks nspawn for a reboot makes it end with this code.
+_REBOOT = 133
+_BUS = "run/dbus/system_bus_socket"
+_RUNTIME = Path("/run/systemd/nspawn")
+
+
+def require() -> None:
+    """Skip the test, saying why, where no container can be booted."""
+    for program in ("systemd-nspawn", "nsenter"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is missing: packaging/set-up installs it")
+
+
+class Machine:
+    """One container with systemd as its first process; give it a root of its own.
+
+    It has a network namespace with nothing but a loopback, and the kernel of this machine.
+    """
+
+    def __init__(self, place: Path, folder: Path) -> None:
+        require()
+        self.place = place
+        self.log = folder / "console.log"
+        self._nspawn: subprocess.Popen[bytes] | None = None
+        self._leader = 0
+
+    def __enter__(self) -> Machine:  # noqa: PYI034  Self came with Python 3.11
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def start(self, timeout: float = 60) -> None:
+        """Boot, and wait until systemd has nothing left to start. A boot takes about 2 s."""
+        _make_reboots_possible()
+        words = (
+            *("systemd-nspawn", f"--directory={self.place}", "--boot", "--register=no"),
+            # The console of a machine that reads nothing; its name shows in no list.
+            *("--keep-unit", "--private-network", "--machine=node-a", "--console=pipe"),
+        )
+        # systemd 258 and newer want this of a host that still has the old control groups.
+        unified = "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1"
+        self._nspawn = command.start(["env", unified, *words], self.log)
+        self._leader = self._wait_for_bus(time.monotonic() + timeout)
+        self.run(("systemctl", "is-system-running", "--wait"), timeout=timeout, fine=(0, 1))
+
+    def stop(self) -> None:
+        """Cut the power."""
+        if self._nspawn:
+            # What it runs ends with it: nspawn sees to that.
+            self._nspawn.kill()
+            self._nspawn.wait()
+        self._nspawn = None
+
+    def reboot(self, how: Sequence[str] = ("systemctl", "reboot"), timeout: float = 90) -> None:
+        """Reboot by a command inside, and wait for the next boot."""
+        assert self._nspawn, "not started"
+        self.run(how, fine=(0, 1, -9, 137))
+        if not command.ended(self._nspawn, timeout):
+            raise CommandFailed(f"still up {timeout:.0f} s after {' '.join(how)}: read {self.log}")
+        if self._nspawn.returncode != _REBOOT:
+            code = self._nspawn.returncode
+            raise CommandFailed(f"ended with {code} instead of a reboot: read {self.log}")
+        self.start()
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float = 60,
+        environment: Mapping[str, str] | None = None,
+        stdin: str = "",
+        fine: Sequence[int] = (0,),
+    ) -> str:
+        """Run a command inside and return what it said on both streams.
+
+        Raises CommandFailed if it ends with another code than those that are fine, or takes more
+        seconds than given.
+        """
+        code, said = self.try_run(argv, timeout=timeout, environment=environment, stdin=stdin)
+        if code not in fine:
+            raise CommandFailed(f"{' '.join(argv)} ended with {code}:\n{said}")
+        return said
+
+    def try_run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float = 60,
+        environment: Mapping[str, str] | None = None,
+        stdin: str = "",
+    ) -> tuple[int, str]:
+        """Do as :meth:`run` does, but give the exit code whatever it is, and what was said."""
+        # nsenter stops, and would stay so, if the machine reboots under it: only KILL ends that.
+        words = ("timeout", "--signal=KILL", str(timeout), *self.words(argv, environment))
+        done = subprocess.run(
+            words,
+            input=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=timeout + 10,
+            check=False,
+        )
+        return done.returncode, done.stdout
+
+    def words(
+        self, argv: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> list[str]:
+        """Give the words that run a command inside."""
+        return [
+            *("nsenter", "--target", str(self._leader), "--mount", "--uts", "--ipc", "--net"),
+            *("--pid", "--root", "--wd", "env", "--ignore-environment"),
+            *_pairs({**ENVIRONMENT, **(environment or {})}),
+            *argv,
+        ]
+
+    def wait_for(self, argv: Sequence[str], text: str, timeout: float = 30) -> str:
+        """Repeat a command until it says a text, whatever its exit code."""
+        end = time.monotonic() + timeout
+        while True:
+            _, said = self.try_run(argv)
+            if text in said:
+                return said
+            if time.monotonic() > end:
+                raise CommandFailed(f"{' '.join(argv)} never said «{text}», at last:\n{said}")
+            time.sleep(0.2)
+
+    def inside(self) -> Path:
+        """Where the files of the running machine are seen, those in /run too."""
+        return Path(f"/proc/{self._leader}/root")
+
+    def _wait_for_bus(self, end: float) -> int:
+        assert self._nspawn, "not started"
+        while self._nspawn.poll() is None and time.monotonic() < end:
+            leader = _only_child(self._nspawn.pid)
+            if leader and Path(f"/proc/{leader}/root/{_BUS}").exists():
+                return leader
+            time.sleep(0.05)
+        self.stop()
+        tail = self.log.read_text(errors="replace")[-2000:]
+        raise InfrastructureError(f"the container did not come up:\n{tail}")
+
+
+def _make_reboots_possible() -> None:
+    """Give nspawn's folder a tmpfs where /run is on a disk: it refuses a second start there."""
+    _RUNTIME.mkdir(parents=True, exist_ok=True)
+    kind = command.output("stat", "--file-system", "--format=%T", _RUNTIME).strip()
+    if kind != "tmpfs":
+        command.output("mount", "-t", "tmpfs", "tmpfs", _RUNTIME)
+
+
+def _only_child(pid: int) -> int:
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return 0
+    return int(children[0]) if children else 0
+
+
+def _pairs(environment: Mapping[str, str]) -> list[str]:
+    return [f"{name}={value}" for name, value in environment.items()]
