@@ -4,7 +4,7 @@
 PYTHON = $(shell packaging/set-up --python)
 RUN = PYTHONPATH=agent $(PYTHON)
 
-.PHONY: help demo test test-fast test-system test-stories test-long lint bench deb run clean set-up
+.PHONY: help demo test test-fast test-system test-stories test-long lint bench deb rpm run clean set-up
 
 help:  ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -39,6 +39,9 @@ bench: set-up  ## what trialboot costs, beside its peers: a table, and build/ben
 
 deb: set-up  ## the Debian package, into build/
 	@packaging/build-deb build
+
+rpm: set-up  ## the package for rpm systems, into build/
+	@packaging/build-rpm build
 
 run: set-up  ## trialboot on this machine, from the checkout, in observe mode
 	@$(RUN) -m trialboot run
