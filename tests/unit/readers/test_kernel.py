@@ -173,7 +173,7 @@ def test_nothing_staged_is_said_by_a_zero(tmp_path: Path) -> None:
         (f"Linux version {OLD} (d@debian.org) (gcc-12 (Debian 12.2) 12, GNU ld) {BUILD}\n", BUILD),
         (f"{OLD} (debian-kernel@lists.debian.org) {BUILD}", BUILD),
         (
-            "6.8.0-31-generic (buildd@lcy02) #31~22.04.1-Ubuntu SMP PREEMPT_DYNAMIC Sat Apr 20",
+            "6.8.0-31-generic (builder@lcy02) #31~22.04.1-Ubuntu SMP PREEMPT_DYNAMIC Sat Apr 20",
             "#31~22.04.1-Ubuntu SMP PREEMPT_DYNAMIC Sat Apr 20",
         ),
         ("6.1.0 (a@b#c)", ""),
