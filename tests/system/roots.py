@@ -101,13 +101,18 @@ def require() -> None:
 def copy(original: Path, into: Path) -> Iterator[Path]:
     """Lend a private copy of a root, below a folder; what is changed goes with that folder.
 
-    An overlay: it takes 3 ms, where copying the files takes 2 s.
+    The original may be a copy too, as long as nobody writes to it any more. An overlay: it takes
+    3 ms, where copying the files takes 2 s.
     """
     for name in ("changed", "work", "root"):
         (into / name).mkdir(parents=True)
     place = into / "root"
-    layers = f"lowerdir={original},upperdir={into}/changed,workdir={into}/work"
-    command.output("mount", "-t", "overlay", "overlay", "-o", layers, place)
+    # The kernel stacks two overlays and no more, but takes any number of layers in one.
+    stack = original.with_name("layers")
+    below = stack.read_text() if stack.exists() else str(original)
+    place.with_name("layers").write_text(f"{into}/changed:{below}")
+    options = f"lowerdir={below},upperdir={into}/changed,workdir={into}/work"
+    command.output("mount", "-t", "overlay", "overlay", "-o", options, place)
     try:
         yield place
     finally:
