@@ -1,7 +1,12 @@
-"""What files hold, by SHA-256: the one way in which readers and the vault name a tree."""
+"""What files hold, by SHA-256: the one way in which readers and the vault name a tree.
+
+Also trees of hard links: a link is a change of the file's ctime, so who links and unlinks has to
+move what is known of a file along.
+"""
 
 import hashlib
 import os
+import shutil
 import stat
 from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
@@ -13,6 +18,12 @@ Cache = MutableMapping[str, str]
 """`device:inode:size:ctime in ns` -> SHA-256. Plain text, so that a caller may keep it as JSON."""
 
 _PIECE: Final = 1 << 20
+_MODULE_ENDINGS: Final = (".ko", ".ko.xz", ".ko.zst", ".ko.gz")
+
+
+def is_module(path: str) -> bool:
+    """Tell module files from what depmod(8) makes of them: they alone are a module tree."""
+    return path.endswith(_MODULE_ENDINGS)
 
 
 def file_sha256(path: Path) -> str:
@@ -54,6 +65,87 @@ def paths_of(root: Path) -> tuple[str, ...]:
     return tuple(sorted(path.relative_to(root).as_posix() for path in found))
 
 
+def link_tree(source: Path, target: Path, cache: Cache | None = None) -> list[tuple[Path, Path]]:
+    """Make a folder a tree of hard links to the files of another: links as links, modes as found.
+
+    What the cache knows of a file it knows of the link as well, where nothing wrote to the file
+    meanwhile. Gives the pairs of files that the file system refused to link. Raises `OSError`.
+    """
+    # Thousands of files: words, for Path objects double the cost.
+    known: Cache = {} if cache is None else cache
+    refused: list[tuple[Path, Path]] = []
+    folders = [(os.fspath(source), os.fspath(target))]
+    while folders:
+        here, there = folders.pop()
+        _same_folder(here, there)
+        with os.scandir(here) as entries:
+            for entry in entries:
+                place = f"{there}/{entry.name}"
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISDIR(status.st_mode):
+                    folders.append((entry.path, place))
+                elif stat.S_ISLNK(status.st_mode):
+                    Path(place).symlink_to(Path(entry.path).readlink())
+                elif stat.S_ISREG(status.st_mode) and not _linked(
+                    entry.path, place, status, known
+                ):
+                    refused.append((Path(entry.path), Path(place)))
+    return refused
+
+
+def link_file(source: Path, target: Path, cache: Cache) -> bool:
+    """Hard-link one file as `link_tree` does; False where the file system refuses."""
+    return _linked(os.fspath(source), os.fspath(target), source.lstat(), cache)
+
+
+def remove_tree(root: Path, cache: Cache) -> None:
+    """Remove a tree; what is known of files that have another name stays known. Raises `OSError`.
+
+    An unlink changes the ctime of what is left of a file.
+    """
+    for path, status in _walk(root):
+        if stat.S_ISREG(status.st_mode) and status.st_nlink > 1 and _key(status) in cache:
+            descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                path.unlink()
+                _renew(cache, status, os.fstat(descriptor))
+            finally:
+                os.close(descriptor)
+    shutil.rmtree(root)
+
+
+def _same_folder(here: str, there: str) -> None:
+    with_mode = Path(there)
+    with_mode.mkdir(parents=True, exist_ok=True)
+    with_mode.chmod(stat.S_IMODE(Path(here).stat().st_mode))
+
+
+def _linked(source: str, target: str, before: os.stat_result, cache: Cache) -> bool:
+    try:
+        os.link(source, target)
+    except (FileNotFoundError, FileExistsError):
+        raise
+    except OSError:
+        return False
+    _renew(cache, before, os.lstat(target))
+    return True
+
+
+def _renew(cache: Cache, before: os.stat_result, after: os.stat_result) -> None:
+    """Keep what is known of a file whose ctime we moved ourselves, if all else is as it was."""
+    content = cache.pop(_key(before), None)
+    if content is not None and _bytes_of(before) == _bytes_of(after):
+        cache[_key(after)] = content
+
+
+def _bytes_of(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _key(status: os.stat_result) -> str:
+    return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_ctime_ns}"
+
+
 def _walk(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
     """Give folders, files and links, never what a link names; sockets and devices are skipped."""
     yield root, root.stat()
@@ -71,7 +163,7 @@ def _walk(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
 def _content(path: Path, status: os.stat_result, cache: Cache) -> str:
     if stat.S_ISLNK(status.st_mode):
         return hashlib.sha256(b"-> " + os.fsencode(path.readlink())).hexdigest()
-    key = f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_ctime_ns}"
+    key = _key(status)
     if key not in cache:
         cache[key] = file_sha256(path)
     return cache[key]

@@ -10,25 +10,27 @@ from itertools import takewhile
 
 from trialboot import snapshot
 from trialboot.bootfiles import host_path
+from trialboot.content import Cache
 from trialboot.core.actions import (
     PIN_ACTIONS,
     Action,
     BootOnce,
     ForgetOnce,
     Keep,
+    Mend,
     PinKnownGood,
     Unpin,
 )
 from trialboot.core.bootset import BootSet
-from trialboot.core.facts import EntryId, Unknown
+from trialboot.core.facts import Unknown
 from trialboot.core.menu import KNOWN_GOOD, MenuEntry
-from trialboot.core.trial import Trial
-from trialboot.errors import LoaderError, VaultError
+from trialboot.core.trial import Choice, Trial
+from trialboot.errors import HostError, LoaderError, StoreError, VaultError
 from trialboot.host import Host
 from trialboot.loaders.grub import Grub
 from trialboot.loaders.interface import Loader
 from trialboot.workers import oneshot
-from trialboot.writers import store, vault
+from trialboot.writers import aptprotection, contentcache, store, vault
 from trialboot.writers.vault import Sources
 
 
@@ -36,12 +38,18 @@ def work(host: Host) -> None:
     """Perform what the decision on disk has for this worker."""
     decision = store.load_decision(host)
     loader = Grub(host)
+    cache = contentcache.load(host)
+    known = dict(cache)
     for action in takewhile(lambda action: isinstance(action, PIN_ACTIONS), decision.todo):
-        perform(host, loader, action)
-    _forget_old_sets(host, decision.trial)
+        perform(host, loader, action, cache)
+    _forget_old_sets(host, decision.trial, cache)
+    if cache != known:
+        # Only speed is lost without it.
+        with suppress(StoreError):
+            contentcache.save(host, cache)
 
 
-def _forget_old_sets(host: Host, trial: Trial) -> None:
+def _forget_old_sets(host: Host, trial: Trial, cache: Cache) -> None:
     """Bound the vault: the known-good, the one before it and the candidate stay."""
     candidate = trial.candidate.boot_set if trial.candidate else None
     named = (trial.known_good, trial.previous, candidate)
@@ -50,55 +58,89 @@ def _forget_old_sets(host: Host, trial: Trial) -> None:
         if fingerprint not in needed:
             # Tidying never fails the work: what is left over now goes the next time.
             with suppress(VaultError):
-                vault.drop(host, fingerprint)
+                vault.drop(host, fingerprint, cache)
 
 
-def perform(host: Host, loader: Loader, action: Action) -> None:
-    """Perform one action; each may be done twice."""
+def perform(host: Host, loader: Loader, action: Action, cache: Cache) -> None:
+    """Perform one action; each may be done twice. What files hold is kept in the cache."""
     match action:
         case Keep(boot_set, entry):
-            _keep(host, loader, boot_set, entry)
+            _keep(host, loader, Choice(entry=entry, boot_set=boot_set), cache)
         case PinKnownGood(boot_set):
             _pin(host, loader, boot_set)
+        case Mend(boot_set):
+            _mend(host, loader, boot_set, cache)
         case BootOnce(entry):
             loader.boot_once(entry)
         case ForgetOnce():
             loader.forget_once()
         case Unpin():
             loader.remove()
+            _unprotect(host)
         case _:
             raise LoaderError(f"{type(action).__name__} is not the pin worker's")
 
 
-def _keep(host: Host, loader: Loader, boot_set: BootSet, entry: EntryId) -> None:
+def _keep(host: Host, loader: Loader, wanted: Choice, cache: Cache) -> None:
+    boot_set = wanted.boot_set
     if boot_set.fingerprint in vault.kept(host):
         with suppress(VaultError):  # a damaged one is kept anew, from the entry's files
             vault.verify(host, boot_set.fingerprint)
             return
-    found = [known for known in loader.state().entries if known.entry == entry]
+    found = [known for known in loader.state().entries if known.entry == wanted.entry]
     if not found:
-        raise VaultError(f"the boot menu has no entry «{entry}» any more: nothing to keep")
-    vault.keep(host, boot_set, _sources(host, found[0]))
+        raise VaultError(f"the boot menu has no entry «{wanted.entry}» any more: nothing to keep")
+    vault.keep(host, boot_set, _sources(host, found[0], boot_set.release), cache)
 
 
-def _sources(host: Host, entry: MenuEntry) -> Sources:
+def _sources(host: Host, entry: MenuEntry, release: str) -> Sources:
     places = [host_path(host, path) for path in (entry.kernel, *entry.initrds)]
     for place in places:
         if isinstance(place, Unknown):
             raise VaultError(place.why)
     files = [place for place in places if isinstance(place, str)]
+    modules = f"{vault.MODULES}/{release}"
     return Sources(
         kernel=files[0],
         initrd=files[1] if len(files) > 1 else "",
         firmware=snapshot.firmware_folder(host),
+        modules=modules if host.exists(modules) else "",
     )
 
 
 def _pin(host: Host, loader: Loader, boot_set: BootSet) -> None:
     """Make a kept boot set entry and default; checked by hash first, each time."""
     vault.verify(host, boot_set.fingerprint)
+    _boot_kept(host, loader, boot_set)
+
+
+def _mend(host: Host, loader: Loader, boot_set: BootSet, cache: Cache) -> None:
+    """Put back what the known-good has lost; what is kept of it is checked by hash first."""
+    vault.verify(host, boot_set.fingerprint)
+    try:
+        told = vault.restore_modules(host, boot_set, cache)
+        if told:
+            sys.stderr.write(f"{told}\n")
+    finally:
+        # One does not wait for the other: a known-good without its modules still has its initrd.
+        _boot_kept(host, loader, boot_set)
+
+
+def _boot_kept(host: Host, loader: Loader, boot_set: BootSet) -> None:
     loader.install(boot_set.fingerprint, boot_set, str(vault.firmware_of(boot_set.fingerprint)))
     loader.make_default(KNOWN_GOOD)
+    try:
+        aptprotection.protect(host, boot_set.release)
+    except HostError as error:
+        # The vault holds without it.
+        sys.stderr.write(f"autoremove may take the known-good's packages: {error}\n")
+
+
+def _unprotect(host: Host) -> None:
+    try:
+        aptprotection.release(host)
+    except HostError as error:
+        sys.stderr.write(f"autoremove still spares the known-good's packages: {error}\n")
 
 
 if __name__ == "__main__":

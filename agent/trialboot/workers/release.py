@@ -1,17 +1,21 @@
-"""Run when the package is removed: the boot loader is the host's own again."""
+"""Run when the package is removed: boot loader and autoremove are the host's own again."""
 
 import sys
 
 from trialboot.host import Host
 from trialboot.loaders.grub import Grub
 from trialboot.workers import oneshot
+from trialboot.writers import aptprotection
 
 
 def work(host: Host) -> None:
-    """Take back a one-shot, our entry and our default."""
-    loader = Grub(host)
-    loader.forget_once()
-    loader.remove()
+    """Take back a one-shot, our entry, our default, and what apt was told."""
+    try:
+        loader = Grub(host)
+        loader.forget_once()
+        loader.remove()
+    finally:
+        aptprotection.release(host)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The vault: keeps boot sets whole, so that the known-good is there when packages replaced it.
 
-Kernel and initrd lie below /boot, where the loader reads them; the firmware tree lies as hard
-links on the file system of /lib/firmware. The folder below /boot is renamed into place last: what
-stands there is complete.
+Kernel and initrd lie below /boot, where the loader reads them; the firmware tree and the module
+tree lie as hard links on the file system of /lib/firmware and /lib/modules. The folder below /boot
+is renamed into place last: what stands there is complete.
 """
 
 import ctypes
@@ -16,22 +16,35 @@ from pathlib import Path
 from typing import Any, Final
 
 from trialboot.bootfiles import BOOT_SETS, KEPT_FIRMWARE, KNOWN_GOOD_FILE
-from trialboot.content import file_sha256, paths_of, read_tree
+from trialboot.content import (
+    Cache,
+    file_sha256,
+    is_module,
+    link_file,
+    link_tree,
+    paths_of,
+    read_tree,
+    remove_tree,
+)
 from trialboot.core.bootset import BootSet, Fingerprint, shown, tree_identity
 from trialboot.core.facts import Unknown
 from trialboot.core.newc import archive
-from trialboot.errors import VaultError
+from trialboot.errors import HostError, VaultError
 from trialboot.host import Host, sync_folder, write_durably
 
 FORMAT: Final = 1
 INITRAMFS: Final = "/usr/lib/trialboot/initramfs"
 """The files of the second initrd, as they lie in it (packaging/initramfs)."""
+MODULES: Final = "/lib/modules"
 
 _KERNEL: Final = "vmlinuz"
 _INITRD: Final = "initrd.img"
 _SECOND: Final = "firmware.cpio"
 _MANIFEST: Final = "manifest.json"
 _MEBIBYTE: Final = 1 << 20
+_INDEX: Final = "modules.dep"
+_BUILD_LINKS: Final = frozenset({"build", "source"})
+_DEPMOD_SECONDS: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +54,18 @@ class Sources:
     kernel: str
     initrd: str
     firmware: str
+    modules: str = ""
+    """The folder of its kernel release in /lib/modules, with all that is in it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kept:
+    """What a manifest says of the parts that not every boot set has."""
+
+    second: str
+    """SHA-256 of the second initrd; empty where no firmware tree is kept."""
+    modules: str
+    """The release whose module tree is kept; empty where none is, as before modules were kept."""
 
 
 def firmware_of(fingerprint: Fingerprint) -> str:
@@ -48,10 +73,16 @@ def firmware_of(fingerprint: Fingerprint) -> str:
     return f"{KEPT_FIRMWARE}/{fingerprint}/firmware"
 
 
-def keep(host: Host, boot_set: BootSet, sources: Sources) -> None:
+def modules_of(boot_set: BootSet) -> str:
+    """Name the kept module tree of a boot set."""
+    return f"{KEPT_FIRMWARE}/{boot_set.fingerprint}/modules/{boot_set.release}"
+
+
+def keep(host: Host, boot_set: BootSet, sources: Sources, cache: Cache | None = None) -> None:
     """Keep a boot set. Raises `VaultError`, and nothing incomplete stays under its name.
 
-    Keeping it again verifies it; a damaged one is kept anew.
+    Keeping it again verifies it; a damaged one is kept anew. What the cache knows of a file is
+    not read again, and is known of its new link afterwards.
     """
     fingerprint = boot_set.fingerprint
     if fingerprint in kept(host):
@@ -59,7 +90,7 @@ def keep(host: Host, boot_set: BootSet, sources: Sources) -> None:
             verify(host, fingerprint)
             return
     try:
-        _build(host, boot_set, sources)
+        _build(host, boot_set, sources, {} if cache is None else cache)
     except OSError as error:
         told = f"{error.filename or BOOT_SETS}: {error.strerror}"
         raise VaultError(f"the boot set {shown(fingerprint)} is not kept: {told}") from error
@@ -75,10 +106,9 @@ def verify(host: Host, fingerprint: Fingerprint) -> None:
     if boot_set.fingerprint != fingerprint:
         raise VaultError(f"the manifest of {shown(fingerprint)} is of another boot set")
     folder = host.path(f"{BOOT_SETS}/{fingerprint}")
-    firmware = host.path(firmware_of(fingerprint))
+    tree = host.path(f"{KEPT_FIRMWARE}/{fingerprint}")
     try:
-        second = _manifest(folder)["second_initrd"]
-        _check(folder, firmware, boot_set, second)
+        _check(folder, tree, boot_set, _kept_parts(folder), {})
     except OSError as error:
         raise VaultError(f"{error.filename}: {error.strerror}") from error
 
@@ -101,7 +131,7 @@ def kept(host: Host) -> tuple[Fingerprint, ...]:
     return tuple(sorted(Fingerprint(name) for name in names if not name.startswith(".")))
 
 
-def drop(host: Host, fingerprint: Fingerprint) -> None:
+def drop(host: Host, fingerprint: Fingerprint, cache: Cache | None = None) -> None:
     """Forget a boot set, unless the menu's known-good entry boots it. Raises `VaultError`."""
     known_good = host.path(KNOWN_GOOD_FILE)
     try:
@@ -111,22 +141,123 @@ def drop(host: Host, fingerprint: Fingerprint) -> None:
         if folder.exists():
             folder.rename(_draft(folder))
             sync_folder(folder.parent)
-        _remove(host.path(f"{KEPT_FIRMWARE}/{fingerprint}"))
+        tree = host.path(f"{KEPT_FIRMWARE}/{fingerprint}")
+        if tree.exists():
+            remove_tree(tree, {} if cache is None else cache)
         _sweep(host)
     except OSError as error:
         raise VaultError(f"{error.filename}: {error.strerror}") from error
 
 
-def _build(host: Host, boot_set: BootSet, sources: Sources) -> None:
+def missing_modules(host: Host, boot_set: BootSet) -> tuple[str, ...]:
+    """Name what is gone from the module tree that a kept boot set boots with, relative to it.
+
+    Modules and what depmod made of them count, links to a build tree do not; of a tree that was
+    not kept, modules.dep alone is known. Raises `VaultError`.
+    """
+    kept, place = _kept_modules(host, boot_set), host.path(f"{MODULES}/{boot_set.release}")
+    try:
+        wanted = paths_of(kept) if kept.is_dir() else (_INDEX,)
+    except OSError as error:
+        raise VaultError(f"{error.filename}: {error.strerror}") from error
+    return tuple(
+        name
+        for name in wanted
+        if name not in _BUILD_LINKS and not os.path.lexists(f"{place}/{name}")
+    )
+
+
+def restore_modules(host: Host, boot_set: BootSet, cache: Cache | None = None) -> str:
+    """Put back what is gone from the module tree that a kept boot set boots with.
+
+    Never over a file that is there: a package may have brought it. Says what was put back, in a
+    sentence; empty if nothing was missing. Raises `VaultError`.
+    """
+    known: Cache = {} if cache is None else cache
+    missing = missing_modules(host, boot_set)
+    if not missing:
+        return ""
+    kept, place = _kept_modules(host, boot_set), host.path(f"{MODULES}/{boot_set.release}")
+    if not kept.is_dir():
+        raise VaultError(
+            f"{MODULES}/{boot_set.release} is not whole, and {_shown(boot_set)} was kept "
+            "without its modules: install its kernel's package again"
+        )
+    try:
+        if place.exists():
+            return _fill_gaps(host, boot_set, missing, known)
+        return _put_tree(boot_set, kept, place, known)
+    except HostError as error:
+        raise VaultError(str(error)) from error
+    except OSError as error:
+        raise VaultError(f"{error.filename}: {error.strerror}") from error
+
+
+def _kept_modules(host: Host, boot_set: BootSet) -> Path:
+    """Give the kept module tree; the release is a word of a kernel image and becomes a path."""
+    if "/" in boot_set.release or boot_set.release.startswith("."):
+        raise VaultError(f"«{boot_set.release}» is no name of a module tree")
+    return host.path(modules_of(boot_set))
+
+
+def _put_tree(boot_set: BootSet, kept: Path, place: Path, cache: Cache) -> str:
+    draft = _draft(place)
+    _remove(draft)
+    _bring_tree(kept, draft, cache)
+    tree = read_tree(draft, cache=cache, wanted=is_module)
+    if tree_identity(tree) != boot_set.modules:
+        _remove(draft)
+        raise VaultError(f"the kept module tree is not what {_shown(boot_set)} holds")
+    _sync_file_system(draft)
+    draft.rename(place)
+    sync_folder(place.parent)
+    return f"{MODULES}/{boot_set.release} was gone and is put back: {len(tree.files)} modules"
+
+
+def _fill_gaps(host: Host, boot_set: BootSet, missing: tuple[str, ...], cache: Cache) -> str:
+    kept, place = _kept_modules(host, boot_set), host.path(f"{MODULES}/{boot_set.release}")
+    for name in missing:
+        _put_file(kept, place, name, cache)
+    if (place / _INDEX).read_bytes() != (kept / _INDEX).read_bytes():
+        # Made anew without them.
+        host.run(["depmod", boot_set.release], timeout=_DEPMOD_SECONDS)
+    _sync_file_system(place)
+    told = f"{len(missing)} files were gone from {MODULES}/{boot_set.release} and are put back"
+    if tree_identity(read_tree(place, cache=cache, wanted=is_module)) == boot_set.modules:
+        return told
+    return f"{told}; others there are not those of {_shown(boot_set)} and were left alone"
+
+
+def _put_file(kept: Path, place: Path, name: str, cache: Cache) -> None:
+    source, target = kept / name, place / name
+    for folder in reversed([above for above in target.parents if above.is_relative_to(place)]):
+        if not folder.exists():
+            folder.mkdir()
+            folder.chmod((kept / folder.relative_to(place)).stat().st_mode & 0o777)
+    with suppress(FileExistsError):  # somebody was quicker
+        if source.is_symlink():
+            target.symlink_to(source.readlink())
+        elif not link_file(source, target, cache):
+            _copy([(source, target)])
+
+
+def _build(host: Host, boot_set: BootSet, sources: Sources, cache: Cache) -> None:
     _sweep(host)
     boot, tree = _drafts(host, boot_set.fingerprint)
     boot.mkdir(parents=True, mode=0o700)
     (tree / "firmware").mkdir(parents=True)
     _bring(_boot_files(host, sources, boot))
-    _bring(_firmware_files(host, sources, tree / "firmware"))
-    second = _second_initrd(host, boot, sources)
-    _check(boot, tree / "firmware", boot_set, second)
-    _write_manifest(host, boot, boot_set, second)
+    if sources.firmware:
+        _bring_tree(host.path(sources.firmware), tree / "firmware", cache)
+    if sources.modules:
+        _kept_modules(host, boot_set)
+        _bring_tree(host.path(sources.modules), tree / "modules" / boot_set.release, cache)
+    parts = _Kept(
+        second=_second_initrd(host, boot, sources),
+        modules=boot_set.release if sources.modules else "",
+    )
+    _check(boot, tree, boot_set, parts, cache)
+    _write_manifest(host, boot, boot_set, parts)
     _sync_file_system(tree)
     _sync_file_system(boot)
     for draft in (tree, boot):
@@ -138,36 +269,23 @@ def _boot_files(host: Host, sources: Sources, boot: Path) -> list[tuple[Path, Pa
     return [(host.path(source), target) for source, target in pairs if source]
 
 
-def _firmware_files(host: Host, sources: Sources, tree: Path) -> list[tuple[Path, Path]]:
-    if not sources.firmware:
-        return []
-    source = host.path(sources.firmware)
-    return [(source / name, tree / name) for name in paths_of(source)]
-
-
 def _bring(pairs: Iterable[tuple[Path, Path]]) -> None:
     """Hard-link files; copy those that cannot be linked, if there is room for all of them."""
-    refused = [pair for pair in pairs if not _linked(*pair)]
+    # A file that is kept is the file, never a link to it: /boot/vmlinuz may be one.
+    found = [(source.resolve(strict=True), target) for source, target in pairs]
+    _copy([pair for pair in found if not link_file(*pair, {})])
+
+
+def _bring_tree(source: Path, target: Path, cache: Cache) -> None:
+    _copy(link_tree(source, target, cache))
+
+
+def _copy(refused: list[tuple[Path, Path]]) -> None:
     if not refused:
         return
     _check_room(refused)
     for source, target in refused:
         shutil.copy2(source, target)
-
-
-def _linked(source: Path, target: Path) -> bool:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_symlink() and target.name not in {_KERNEL, _INITRD}:
-        target.symlink_to(source.readlink())
-        return True
-    try:
-        # A file that is kept is the file, never a link to it: /boot/vmlinuz may be one.
-        os.link(source.resolve(strict=True), target)
-    except FileNotFoundError:
-        raise
-    except OSError:
-        return False
-    return True
 
 
 def _check_room(pairs: list[tuple[Path, Path]]) -> None:
@@ -197,23 +315,30 @@ def _second_initrd(host: Host, boot: Path, sources: Sources) -> str:
     return file_sha256(boot / _SECOND)
 
 
-def _check(boot: Path, firmware: Path, boot_set: BootSet, second: str) -> None:
-    wanted = {_KERNEL: boot_set.kernel, _INITRD: boot_set.initrd, _SECOND: second}
+def _check(boot: Path, tree: Path, boot_set: BootSet, parts: _Kept, cache: Cache) -> None:
+    wanted = {_KERNEL: boot_set.kernel, _INITRD: boot_set.initrd, _SECOND: parts.second}
     for name, identity in wanted.items():
         if identity and file_sha256(boot / name) != identity:
             raise VaultError(
                 f"{name} is not what the boot set {_shown(boot_set)} holds: it changed"
             )
     # No second initrd stands for a boot set without a firmware tree.
-    if second and tree_identity(read_tree(firmware)) != boot_set.firmware:
+    firmware = read_tree(tree / "firmware", cache=cache) if parts.second else None
+    if firmware and tree_identity(firmware) != boot_set.firmware:
         raise VaultError(f"the firmware tree is not what {_shown(boot_set)} holds: it changed")
+    modules = tree / "modules" / parts.modules
+    if not parts.modules:
+        return
+    if tree_identity(read_tree(modules, cache=cache, wanted=is_module)) != boot_set.modules:
+        raise VaultError(f"the module tree is not what {_shown(boot_set)} holds: it changed")
 
 
-def _write_manifest(host: Host, boot: Path, boot_set: BootSet, second: str) -> None:
+def _write_manifest(host: Host, boot: Path, boot_set: BootSet, parts: _Kept) -> None:
     manifest = {
         "format": FORMAT,
         "boot_set": asdict(boot_set),
-        "second_initrd": second,
+        "second_initrd": parts.second,
+        "modules": parts.modules,
         "kept_at": host.now().isoformat(timespec="seconds"),
     }
     text = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
@@ -225,6 +350,11 @@ def _manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ValueError(f"not a manifest of format {FORMAT}")
     return manifest
+
+
+def _kept_parts(folder: Path) -> _Kept:
+    manifest = _manifest(folder)
+    return _Kept(second=manifest["second_initrd"], modules=manifest.get("modules", ""))
 
 
 def _put(draft: Path, final: Path) -> None:

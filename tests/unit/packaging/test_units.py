@@ -95,7 +95,7 @@ def test_the_module_tree_can_be_read(name: str) -> None:
 def test_the_pin_unit_splits_no_mount_between_packages_and_vault() -> None:
     options = _options("trialboot-pin.service")
     assert "ProtectSystem" not in options
-    assert options["ReadWritePaths"] == ["-/sys/firmware/efi/efivars"]
+    assert options["ReadWritePaths"] == ["-/sys/firmware/efi/efivars -/etc/apt/apt.conf.d"]
 
 
 def test_the_resident_processes_hold_no_power() -> None:

@@ -1,5 +1,6 @@
 """The pin worker: what it may do, with a loader that only remembers and a real vault."""
 
+import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -8,17 +9,19 @@ import pytest
 
 from tests.unit.loaders.host_folder import OLD, SIMPLE, Node, make_node
 from trialboot.bootfiles import read_menu
+from trialboot.content import is_module, read_tree
 from trialboot.core.actions import (
     Action,
     BootOnce,
     ForgetOnce,
     Keep,
+    Mend,
     PinKnownGood,
     Reboot,
     Tell,
     Unpin,
 )
-from trialboot.core.bootset import BootSet, Fingerprint
+from trialboot.core.bootset import BootSet, Fingerprint, tree_identity
 from trialboot.core.facts import BootId, EntryId, Unknown
 from trialboot.core.menu import KNOWN_GOOD, Menu, next_entry
 from trialboot.core.node import Wish
@@ -28,7 +31,7 @@ from trialboot.errors import LoaderError, VaultError
 from trialboot.loaders.grub import Grub
 from trialboot.loaders.interface import Loader
 from trialboot.workers import pin, release
-from trialboot.writers import store, vault
+from trialboot.writers import contentcache, store, vault
 
 
 @dataclass
@@ -67,7 +70,7 @@ def perform(node: Node, *actions: Action) -> list[tuple[Any, ...]]:
     loader = Recorder(node)
     known: Loader = loader
     for action in actions:
-        pin.perform(node.host, known, action)
+        pin.perform(node.host, known, action, {})
     return loader.done
 
 
@@ -150,7 +153,7 @@ def test_what_is_damaged_is_not_pinned(tmp_path: Path) -> None:
     kept.write_text("damaged")
     loader = Recorder(node)
     with pytest.raises(VaultError, match=r"initrd\.img"):
-        pin.perform(node.host, loader, PinKnownGood(wanted.boot_set))
+        pin.perform(node.host, loader, PinKnownGood(wanted.boot_set), {})
     assert loader.done == []
 
 
@@ -175,6 +178,95 @@ WISH = Wish(cordoned=True, reason="R", message="m", condition="False", boot="b",
 def test_what_is_not_the_pin_workers_is_refused(tmp_path: Path, action: Action) -> None:
     with pytest.raises(LoaderError, match="is not the pin worker's"):
         perform(make_node(tmp_path), action)
+
+
+# --- modules, and what apt is told --------------------------------------------------------------
+
+TREE = "lib/modules/6.1.0-56-amd64"
+APT = "etc/apt/apt.conf.d"
+PROTECTED = f"{APT}/02trialboot-known-good"
+
+
+def keep_with_modules(node: Node) -> Keep:
+    node.write(f"{TREE}/kernel/toy.ko", "module toy")
+    node.write(f"{TREE}/modules.dep", "kernel/toy.ko:\n")
+    tree = read_tree(node.root / TREE, wanted=is_module)
+    return Keep(replace(node.boot_set(), modules=tree_identity(tree)), EntryId(OLD))
+
+
+def test_keeping_takes_the_module_tree_of_the_release(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    wanted = keep_with_modules(node)
+    perform(node, wanted)
+    kept = tmp_path / vault.modules_of(wanted.boot_set).lstrip("/")
+    assert sorted(path.name for path in kept.iterdir()) == ["kernel", "modules.dep"]
+
+
+def test_mending_puts_modules_entry_and_default_back_and_may_be_done_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = make_node(tmp_path)
+    wanted = keep_with_modules(node)
+    fingerprint = wanted.boot_set.fingerprint
+    perform(node, wanted)
+    shutil.rmtree(tmp_path / TREE)
+    for _ in range(2):
+        assert perform(node, Mend(wanted.boot_set)) == [
+            ("install", fingerprint, "6.1.0-56-amd64", vault.firmware_of(fingerprint)),
+            ("make_default", KNOWN_GOOD),
+        ]
+        assert (tmp_path / TREE / "kernel/toy.ko").read_text() == "module toy"
+    assert capsys.readouterr().err == f"/{TREE} was gone and is put back: 1 modules\n"
+
+
+def test_what_is_damaged_mends_nothing(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    wanted = keep_with_modules(node)
+    perform(node, wanted)
+    shutil.rmtree(tmp_path / TREE)
+    (tmp_path / vault.modules_of(wanted.boot_set).lstrip("/") / "kernel/toy.ko").unlink()
+    loader = Recorder(node)
+    with pytest.raises(VaultError, match="module tree"):
+        pin.perform(node.host, loader, Mend(wanted.boot_set), {})
+    assert loader.done == []
+    assert not (tmp_path / TREE).exists()
+
+
+def test_entry_and_default_are_mended_even_where_modules_cannot_be(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    wanted = keep(node)  # as it was kept before modules were
+    perform(node, wanted)
+    loader = Recorder(node)
+    with pytest.raises(VaultError, match="install its kernel's package again"):
+        pin.perform(node.host, loader, Mend(wanted.boot_set), {})
+    assert ("make_default", KNOWN_GOOD) in loader.done
+
+
+@pytest.mark.parametrize("action", [PinKnownGood, Mend])
+def test_autoremove_is_told_of_the_known_good_until_it_is_unpinned(
+    tmp_path: Path, action: type[PinKnownGood | Mend]
+) -> None:
+    node = make_node(tmp_path)
+    (tmp_path / APT).mkdir(parents=True)
+    wanted = keep_with_modules(node)
+    perform(node, wanted)
+    assert not (tmp_path / PROTECTED).exists()
+    perform(node, action(wanted.boot_set))
+    assert "6[.]1[.]0-56-amd64" in (tmp_path / PROTECTED).read_text()
+    perform(node, Unpin())
+    assert not (tmp_path / PROTECTED).exists()
+
+
+def test_an_apt_that_cannot_be_told_keeps_nothing_from_being_pinned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = make_node(tmp_path)
+    (tmp_path / PROTECTED).mkdir(parents=True)
+    wanted = keep(node)
+    assert ("make_default", KNOWN_GOOD) in perform(node, wanted, PinKnownGood(wanted.boot_set))
+    assert "autoremove may take the known-good's packages: /etc/apt" in capsys.readouterr().err
+    assert perform(node, Unpin()) == [("remove",)]
+    assert "autoremove still spares" in capsys.readouterr().err
 
 
 # --- the whole worker, with GRUB ----------------------------------------------------------------
@@ -247,6 +339,45 @@ def test_the_worker_fails_before_it_pins_what_could_not_be_kept(tmp_path: Path) 
         pin.work(node.host)
     assert not (tmp_path / "boot/grub/grubenv").exists()
     assert node.mkconfig.ran == []
+
+
+def test_what_was_hashed_stays_known_over_a_run(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    wanted = keep_with_modules(node)
+    before: dict[str, str] = {}
+    read_tree(tmp_path / TREE, cache=before, wanted=is_module)
+    contentcache.save(node.host, before)
+    decide(node, wanted)
+    pin.work(node.host)
+    after: dict[str, str] = {}
+    read_tree(tmp_path / TREE, cache=after, wanted=is_module)
+    assert before != after
+    assert after.items() <= contentcache.load(node.host).items()
+
+
+def test_a_cache_that_cannot_be_written_is_no_failure(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    (tmp_path / "var/lib/trialboot/content-cache.json/x").mkdir(parents=True)
+    decide(node, keep(node))
+    pin.work(node.host)
+    assert vault.kept(node.host) == (node.boot_set().fingerprint,)
+
+
+def test_removing_the_package_gives_autoremove_back_even_where_the_loader_refuses(
+    tmp_path: Path,
+) -> None:
+    node = make_node(tmp_path)
+    (tmp_path / APT).mkdir(parents=True)
+    wanted = keep(node)
+    decide(node, wanted, PinKnownGood(wanted.boot_set))
+    pin.work(node.host)
+    assert (tmp_path / PROTECTED).exists()
+    grubenv = tmp_path / "boot/grub/grubenv"
+    grubenv.rename(tmp_path / "elsewhere")
+    grubenv.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(LoaderError, match="is a link"):
+        release.work(node.host)
+    assert not (tmp_path / PROTECTED).exists()
 
 
 def test_removing_the_package_gives_the_loader_back(tmp_path: Path) -> None:

@@ -2,16 +2,20 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.unit.loaders.host_folder import Node, PowerCutError, make_node, power_for
-from trialboot.core.bootset import Fingerprint
+from trialboot.content import is_module, read_tree
+from trialboot.core.bootset import BootSet, Fingerprint, tree_identity
 from trialboot.core.facts import Unknown
 from trialboot.errors import VaultError
+from trialboot.readers import modules as module_reader
 from trialboot.writers import vault
 from trialboot.writers.vault import Sources
 
@@ -197,5 +201,310 @@ def test_a_power_cut_leaves_a_whole_boot_set_or_none(tmp_path: Path, effects: in
         for fingerprint in vault.kept(node.host):
             vault.verify(node.host, fingerprint)
     kept(node)
+    vault.verify(node.host, boot_set.fingerprint)
+    assert leftovers(node) == []
+
+
+# --- the module tree ----------------------------------------------------------------------------
+
+RELEASE = "6.1.0-56-amd64"
+TREE = f"lib/modules/{RELEASE}"
+MODULES = {
+    "kernel/net/toy.ko": "module toy",
+    "kernel/fs/squash.ko.xz": "module squash",
+    "updates/dkms/own.ko.zst": "module own",
+    "modules.dep": "kernel/net/toy.ko:\nkernel/fs/squash.ko.xz:\nupdates/dkms/own.ko.zst:\n",
+    "modules.builtin": "kernel/fs/ext4.ko\n",
+}
+
+
+def with_modules(node: Node) -> tuple[BootSet, Sources]:
+    for name, content in MODULES.items():
+        node.write(f"{TREE}/{name}", content)
+    (node.root / TREE / "build").symlink_to(f"/usr/src/linux-headers-{RELEASE}")
+    tree = read_tree(node.root / TREE, wanted=is_module)
+    boot_set = replace(node.boot_set(), modules=tree_identity(tree))
+    return boot_set, replace(node.sources(), modules=f"/{TREE}")
+
+
+def kept_with_modules(node: Node) -> tuple[BootSet, Path]:
+    boot_set, sources = with_modules(node)
+    vault.keep(node.host, boot_set, sources)
+    return boot_set, node.root / vault.modules_of(boot_set).lstrip("/")
+
+
+def content_of(tree: Path) -> dict[str, str]:
+    files = (path for path in tree.rglob("*") if path.is_file())
+    return {path.relative_to(tree).as_posix(): path.read_text() for path in files}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("kernel/a.ko", "kernel/a.ko.xz", "kernel/a.ko.zst", "kernel/a.ko.gz"),
+        *("modules.dep", "modules.dep.bin", "vmlinuz", "kernel/a.ko.bak", "a.kompressed", ""),
+    ],
+)
+def test_vault_and_reader_agree_on_what_a_module_is(path: str) -> None:
+    assert is_module(path) is module_reader.is_module(path)
+
+
+def test_the_module_tree_is_kept_whole_as_links(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    boot_set, tree = kept_with_modules(node)
+    assert content_of(tree) == MODULES
+    assert (tree / "kernel/net/toy.ko").samefile(tmp_path / TREE / "kernel/net/toy.ko")
+    assert (tree / "modules.dep").samefile(tmp_path / TREE / "modules.dep")
+    assert str((tree / "build").readlink()) == f"/usr/src/linux-headers-{RELEASE}"
+    vault.verify(node.host, boot_set.fingerprint)
+    assert leftovers(node) == []
+
+
+def test_folders_are_kept_with_their_modes(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    before = os.umask(0o077)
+    try:
+        boot_set, sources = with_modules(node)
+        (tmp_path / TREE / "kernel").chmod(0o755)
+        vault.keep(node.host, boot_set, sources)
+    finally:
+        os.umask(before)
+    kept_tree = tmp_path / vault.modules_of(boot_set).lstrip("/")
+    assert (kept_tree / "kernel").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_module_tree_that_changed_since_it_was_read_is_not_kept(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    boot_set, sources = with_modules(node)
+    node.write(f"{TREE}/kernel/net/new.ko", "not in the boot set")
+    with pytest.raises(VaultError, match="module tree"):
+        vault.keep(node.host, boot_set, sources)
+    assert vault.kept(node.host) == ()
+    assert leftovers(node) == []
+
+
+@pytest.mark.parametrize("damage", [overwrite, Path.unlink])
+def test_a_damaged_kept_module_is_found(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    node = make_node(tmp_path)
+    boot_set, tree = kept_with_modules(node)
+    damage(tree / "kernel/net/toy.ko")
+    with pytest.raises(VaultError, match="module tree"):
+        vault.verify(node.host, boot_set.fingerprint)
+
+
+def test_what_depmod_made_is_no_part_of_the_identity(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    boot_set, tree = kept_with_modules(node)
+    overwrite(tree / "modules.dep")
+    vault.verify(node.host, boot_set.fingerprint)
+
+
+def test_a_boot_set_that_was_kept_before_modules_were_is_still_valid(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    fingerprint = kept(node)
+    manifest = folder_of(node, fingerprint) / "manifest.json"
+    old = json.loads(manifest.read_text())
+    del old["modules"]
+    manifest.write_text(json.dumps(old))
+    vault.verify(node.host, fingerprint)
+    vault.keep(node.host, node.boot_set(), node.sources())
+    assert vault.load(node.host, fingerprint) == node.boot_set()
+
+
+@pytest.mark.parametrize("release", ["../../etc", "..", ".hidden", "a/b"])
+def test_a_release_that_is_a_path_is_refused(tmp_path: Path, release: str) -> None:
+    node = make_node(tmp_path)
+    boot_set, sources = with_modules(node)
+    with pytest.raises(VaultError, match="no name of a module tree"):
+        vault.keep(node.host, replace(boot_set, release=release), sources)
+    assert leftovers(node) == []
+
+
+def test_dropping_forgets_the_modules_too(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    boot_set, tree = kept_with_modules(node)
+    vault.drop(node.host, boot_set.fingerprint)
+    assert not tree.exists()
+    assert content_of(tmp_path / TREE) == MODULES
+
+
+# --- what was hashed is not hashed again --------------------------------------------------------
+
+
+def hashed(node: Node) -> dict[str, str]:
+    """Give the cache as a snapshot leaves it."""
+    cache: dict[str, str] = {}
+    read_tree(node.root / "lib/firmware", cache=cache)
+    read_tree(node.root / TREE, cache=cache, wanted=is_module)
+    return cache
+
+
+def test_what_the_cache_knows_stays_known_over_keep_and_drop(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    boot_set, sources = with_modules(node)
+    cache = hashed(node)
+    contents = sorted(cache.values())
+    vault.keep(node.host, boot_set, sources, cache)
+    assert sorted(cache.values()) == contents
+    assert hashed(node) == cache  # the same keys: a snapshot hashes nothing
+    vault.drop(node.host, boot_set.fingerprint, cache)
+    assert sorted(cache.values()) == contents
+    assert hashed(node) == cache
+
+
+def test_nothing_is_kept_by_a_cache_that_lies(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    boot_set, sources = with_modules(node)
+    cache = dict.fromkeys(hashed(node), "0" * 64)
+    with pytest.raises(VaultError, match="firmware tree"):
+        vault.keep(node.host, boot_set, sources, cache)
+
+
+def test_a_file_written_in_place_is_read_again_whatever_the_cache_says(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    boot_set, sources = with_modules(node)
+    cache = hashed(node)
+    overwrite(tmp_path / TREE / "kernel/net/toy.ko")
+    with pytest.raises(VaultError, match="module tree"):
+        vault.keep(node.host, boot_set, sources, cache)
+
+
+def test_verifying_reads_every_byte(tmp_path: Path) -> None:
+    """A disk that returns other bytes changes no time stamp."""
+    node = make_node(tmp_path)
+    boot_set, sources = with_modules(node)
+    vault.keep(node.host, boot_set, sources, hashed(node))
+    kept_module = tmp_path / vault.modules_of(boot_set).lstrip("/") / "kernel/net/toy.ko"
+    status = kept_module.stat()
+    kept_module.write_text("m0dule toy")
+    os.utime(kept_module, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(VaultError, match="module tree"):
+        vault.verify(node.host, boot_set.fingerprint)
+
+
+# --- putting the modules back -------------------------------------------------------------------
+
+
+def remove_kernel(root: Path) -> None:
+    """Do what dpkg does to a removed kernel: the index stays, and what dpkg does not know."""
+    shutil.rmtree(root / TREE / "kernel")
+
+
+def test_where_nothing_is_missing_nothing_is_done(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    boot_set, _ = kept_with_modules(node)
+    (tmp_path / TREE / "build").unlink()  # the headers' package went: no boot needs it
+    assert vault.missing_modules(node.host, boot_set) == ()
+    assert vault.restore_modules(node.host, boot_set) == ""
+    assert node.mkconfig.ran == []
+
+
+def test_a_purged_tree_is_put_back_whole(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    boot_set, tree = kept_with_modules(node)
+    shutil.rmtree(tmp_path / TREE)
+    assert set(vault.missing_modules(node.host, boot_set)) == set(MODULES)
+    told = vault.restore_modules(node.host, boot_set)
+    assert told == f"/{TREE} was gone and is put back: 3 modules"
+    assert content_of(tmp_path / TREE) == MODULES
+    assert (tmp_path / TREE / "modules.dep").samefile(tree / "modules.dep")
+    assert vault.restore_modules(node.host, boot_set) == ""
+    assert node.mkconfig.ran == []
+    assert leftovers(node) == []
+
+
+def test_a_removed_tree_is_filled_up_around_what_is_there(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    boot_set, _ = kept_with_modules(node)
+    remove_kernel(tmp_path)
+    told = vault.restore_modules(node.host, boot_set)
+    assert told == f"2 files were gone from /{TREE} and are put back"
+    assert content_of(tmp_path / TREE) == MODULES
+    assert node.mkconfig.ran == []  # modules.dep was the kept one still
+
+
+def test_an_index_that_was_made_without_the_modules_is_made_anew(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    boot_set, _ = kept_with_modules(node)
+    (tmp_path / TREE / "kernel/net/toy.ko").unlink()
+    index = tmp_path / TREE / "modules.dep.new"
+    index.write_text("kernel/fs/squash.ko.xz:\n")
+    index.replace(tmp_path / TREE / "modules.dep")
+    told = vault.restore_modules(node.host, boot_set)
+    assert told == f"1 files were gone from /{TREE} and are put back"
+    assert node.mkconfig.ran == ["depmod"]
+
+
+def test_depmod_that_fails_is_told(tmp_path: Path) -> None:
+    node = make_node(tmp_path, refuse="depmod")
+    boot_set, _ = kept_with_modules(node)
+    (tmp_path / TREE / "kernel/net/toy.ko").unlink()
+    new = node.write(f"{TREE}/modules.dep.new", "")
+    new.replace(tmp_path / TREE / "modules.dep")
+    with pytest.raises(VaultError, match="depmod"):
+        vault.restore_modules(node.host, boot_set)
+
+
+def test_what_a_package_brought_is_not_written_over(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    boot_set, tree = kept_with_modules(node)
+    new = node.write(f"{TREE}/kernel/net/toy.ko.dpkg-new", "a newer build")
+    new.replace(tmp_path / TREE / "kernel/net/toy.ko")
+    (tmp_path / TREE / "kernel/fs/squash.ko.xz").unlink()
+    told = vault.restore_modules(node.host, boot_set)
+    assert "others there are not those of" in told
+    assert content_of(tmp_path / TREE) == {**MODULES, "kernel/net/toy.ko": "a newer build"}
+    assert (tree / "kernel/net/toy.ko").read_text() == "module toy"
+
+
+def test_a_damaged_kept_tree_is_not_put_back(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    boot_set, tree = kept_with_modules(node)
+    shutil.rmtree(tmp_path / TREE)
+    overwrite(tree / "kernel/net/toy.ko")
+    with pytest.raises(VaultError, match="is not what"):
+        vault.restore_modules(node.host, boot_set)
+    assert not (tmp_path / TREE).exists()
+    assert leftovers(node) == []
+
+
+def test_modules_that_were_not_kept_cannot_be_put_back(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    boot_set = node.boot_set()
+    kept(node)
+    node.write(f"{TREE}/modules.dep", "")
+    assert vault.restore_modules(node.host, boot_set) == ""
+    shutil.rmtree(tmp_path / TREE)
+    with pytest.raises(VaultError, match="install its kernel's package again"):
+        vault.restore_modules(node.host, boot_set)
+
+
+@pytest.mark.parametrize("effects", range(25))
+@pytest.mark.parametrize("remove", ["purge", "remove"])
+def test_a_power_cut_while_they_are_put_back_is_mended_the_next_time(
+    tmp_path: Path, effects: int, remove: str
+) -> None:
+    node = make_node(tmp_path)
+    boot_set, _ = kept_with_modules(node)
+    gone = tmp_path / TREE if remove == "purge" else tmp_path / TREE / "kernel"
+    shutil.rmtree(gone)
+    with suppress(PowerCutError), power_for(effects, tmp_path):
+        vault.restore_modules(node.host, boot_set)
+    vault.restore_modules(node.host, boot_set)
+    assert content_of(tmp_path / TREE) == MODULES
+    assert leftovers(node) == []
+
+
+@pytest.mark.parametrize("effects", range(0, 60, 2))
+def test_a_power_cut_leaves_a_whole_boot_set_with_modules_or_none(
+    tmp_path: Path, effects: int
+) -> None:
+    node = make_node(tmp_path)
+    boot_set, sources = with_modules(node)
+    with suppress(PowerCutError), power_for(effects, tmp_path):
+        vault.keep(node.host, boot_set, sources, hashed(node))
+    for fingerprint in vault.kept(node.host):
+        vault.verify(node.host, fingerprint)
+    vault.keep(node.host, boot_set, sources)
     vault.verify(node.host, boot_set.fingerprint)
     assert leftovers(node) == []
