@@ -1,16 +1,43 @@
-"""Notes of the package manager's hooks: read once, in order, then gone."""
+"""Notes of the package manager's hooks: read in order, and gone once they are remembered."""
 
 import os
+import subprocess
+import tracemalloc
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trialboot.core.transactions import Leader, Note
 from trialboot.host import Host
-from trialboot.readers.spool import FOLDER, Note, parse_note, take_notes
+from trialboot.readers.spool import (
+    FOLDER,
+    in_order,
+    parse_note,
+    read_alive,
+    read_notes,
+    remove_notes,
+    run_after,
+    take_notes,
+)
 
-WHOLE = "event=begin\nboot=abc\npkg=linux-image 1 < 2\npkg=firmware - < 1\nend\n"
+WHOLE = """\
+v=1
+event=begin
+up=12.34
+boot=abc
+pid=103
+ppid=102
+chain=102:sh 100:apt-get 90:bash
+action=install
+sudo_user=ann
+command=apt-get install x=1
+pkg=linux-image 1 < 2
+pkg=firmware - < 1
+end
+"""
+MTIME = 1_700_000_000
 
 
 def left(root: Path, **notes: str) -> Host:
@@ -18,6 +45,7 @@ def left(root: Path, **notes: str) -> Host:
     folder.mkdir(parents=True)
     for name, text in notes.items():
         (folder / f"{name}.ev").write_text(text, encoding="utf-8")
+        os.utime(folder / f"{name}.ev", (MTIME, MTIME))
     return Host(root=root)
 
 
@@ -25,17 +53,29 @@ def names(root: Path) -> list[str]:
     return sorted(path.name for path in (root / FOLDER.lstrip("/")).iterdir())
 
 
-def test_a_note_is_read_with_all_its_steps() -> None:
-    assert parse_note(WHOLE) == Note(
+def test_a_note_is_read_with_all_its_parts() -> None:
+    assert parse_note(WHOLE, "2026-11-25T12:00:00Z") == Note(
         event="begin",
         boot="abc",
         packages=("linux-image 1 < 2", "firmware - < 1"),
         whole=True,
+        at=12.34,
+        time="2026-11-25T12:00:00Z",
+        pid=103,
+        chain=(
+            Leader(pid=102, name="sh"),
+            Leader(pid=100, name="apt-get"),
+            Leader(pid=90, name="bash"),
+        ),
+        action="install",
+        user="ann",
+        command="apt-get install x=1",
     )
 
 
 @pytest.mark.parametrize(
-    "text", ["", "\n", "event=begin\n", "event=begin\nboot=a\npkg=linux-im", "end\nevent=begin\n"]
+    "text",
+    ["", "\n", "event=begin\n", "event=begin\nboot=a\npkg=linux-im", "end\nevent=begin\n", "end"],
 )
 def test_a_note_without_its_end_is_torn(text: str) -> None:
     assert not parse_note(text).whole
@@ -45,6 +85,20 @@ def test_unknown_keys_are_left_out() -> None:
     assert parse_note("event=end\nmood=good\nboot=b\nend\n") == Note(
         event="end", boot="b", packages=(), whole=True
     )
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["up=nan", "up=-1", "up=1e9", "up=", "pid=-3", "pid=x", "pid=" + "9" * 5000, "up=\u0663"],
+)
+def test_numbers_that_are_none_count_as_not_told(line: str) -> None:
+    note = parse_note(f"{line}\nend\n")
+    assert (note.at, note.pid) == (0.0, 0)
+
+
+@pytest.mark.parametrize("chain", ["", "apt", ":", "x:apt -4:sh 0:init", "=:= 99999999999:y"])
+def test_a_chain_that_is_none_names_nobody(chain: str) -> None:
+    assert parse_note(f"chain={chain}\nend\n").chain == ()
 
 
 @given(st.text())
@@ -59,6 +113,33 @@ def test_notes_are_taken_in_their_order_and_only_once(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
+def test_notes_stay_until_they_are_remembered(tmp_path: Path) -> None:
+    host = left(tmp_path, a=WHOLE, b=WHOLE)
+    spooled = read_notes(host)
+    assert spooled == read_notes(host)
+    assert [note.time for note in spooled.notes] == ["2023-11-14T22:13:20Z"] * 2
+    (tmp_path / FOLDER.lstrip("/") / "c.ev").write_text(WHOLE)
+    (tmp_path / FOLDER.lstrip("/") / "a.ev").unlink()
+    remove_notes(host, spooled.files)
+    assert names(tmp_path) == ["c.ev"]
+
+
+def test_the_order_is_that_of_boots_then_of_their_clocks() -> None:
+    def of(boot: str, at: float, time: str, pid: int = 1) -> Note:
+        return Note(event="end", boot=boot, whole=True, at=at, time=time, pid=pid)
+
+    right = (
+        of("b", 90000, "2026-01-01"),
+        of("b", 90001, "2026-01-02"),
+        of("a", 3, "2026-01-03", 9),
+        of("a", 3, "2026-01-03", 10),
+        of("a", 4, "2026-01-02"),
+    )
+    assert in_order(reversed(right)) == in_order(right)
+    assert [note.boot for note in in_order(reversed(right))] == ["b", "b", "a", "a", "a"]
+    assert [note.pid for note in in_order(right)] == [1, 1, 9, 10, 1]
+
+
 def test_drafts_and_other_files_are_left_alone(tmp_path: Path) -> None:
     host = left(tmp_path)
     (tmp_path / FOLDER.lstrip("/") / ".draft").write_text("event=begin")
@@ -67,11 +148,14 @@ def test_drafts_and_other_files_are_left_alone(tmp_path: Path) -> None:
     assert names(tmp_path) == [".draft", "README"]
 
 
-def test_a_note_that_cannot_be_read_stops_no_other(tmp_path: Path) -> None:
+def test_what_is_no_file_stops_nothing(tmp_path: Path) -> None:
     host = left(tmp_path, b="event=end\nend\n")
     (tmp_path / FOLDER.lstrip("/") / "a.ev").mkdir()
+    os.mkfifo(tmp_path / FOLDER.lstrip("/") / "c.ev")
+    (tmp_path / FOLDER.lstrip("/") / "d.ev").symlink_to("/dev/zero")
+    (tmp_path / FOLDER.lstrip("/") / "e.ev").symlink_to("nowhere")
     assert [note.event for note in take_notes(host)] == ["end"]
-    assert names(tmp_path) == ["a.ev"]
+    assert names(tmp_path) == ["a.ev", "c.ev", "d.ev", "e.ev"]
 
 
 def test_bytes_that_are_no_text_are_still_a_note(tmp_path: Path) -> None:
@@ -81,5 +165,85 @@ def test_bytes_that_are_no_text_are_still_a_note(tmp_path: Path) -> None:
     assert [note.event for note in take_notes(host)] == ["end"]
 
 
+@pytest.mark.parametrize(("ending", "whole"), [("end\n", True), ("", False), ("xend\n", False)])
+def test_a_huge_note_is_read_in_part_and_its_last_line_counts(
+    tmp_path: Path, ending: str, *, whole: bool
+) -> None:
+    steps = "".join(f"pkg=package{n} 1.0 amd64 same < 1.1 amd64 same\n" for n in range(200_000))
+    host = left(tmp_path, a=f"event=begin\n{steps}{ending}")
+    tracemalloc.start()
+    (note,) = read_notes(host).notes
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (note.event, note.whole) == ("begin", whole)
+    assert 1000 < len(note.packages) < 2000
+    assert set(note.packages) <= {line[4:] for line in steps.splitlines()}, "no half lines"
+    assert peak < 4 << 20
+
+
 def test_without_a_spool_there_are_no_notes(tmp_path: Path) -> None:
     assert take_notes(Host(root=tmp_path)) == ()
+
+
+@pytest.mark.parametrize(
+    ("run", "event", "after"),
+    [
+        ("", "begin", "apt"),
+        ("", "dpkg-begin", "dpkg"),
+        ("apt", "dpkg-begin", "apt"),
+        ("apt", "dpkg-end", "apt"),
+        ("dpkg", "dpkg-end", ""),
+        ("apt", "end", ""),
+    ],
+)
+def test_the_run_that_is_under_way_follows_the_notes(run: str, event: str, after: str) -> None:
+    assert run_after(run, Note(event=event, boot="", whole=True)) == after
+
+
+# --- processes ---------------------------------------------------------------------------------
+
+
+def stat(state: str, started: int, name: str = "apt-get") -> str:
+    """Write a line of /proc/PID/stat; `started` is in seconds."""
+    ticks = started * os.sysconf("SC_CLK_TCK")
+    return f"100 ({name}) {state} 1 {'0 ' * 17}{ticks} 0 0\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "alive"),
+    [
+        (stat("S", 40), True),
+        (stat("R", 40, "a) Z 1 (b"), True),
+        (stat("Z", 40), False),
+        (stat("X", 40), False),
+        (stat("S", 60), False),  # a later one with the same number
+        ("", True),
+        ("100 (apt", True),
+        (stat("S", 40).replace("4000 ", "soon "), True),
+        (None, False),
+    ],
+)
+def test_a_leader_lives_while_its_process_does(
+    tmp_path: Path, text: str | None, *, alive: bool
+) -> None:
+    if text is not None:
+        (tmp_path / "proc/100").mkdir(parents=True)
+        (tmp_path / "proc/100/stat").write_text(text)
+    found = read_alive(Host(root=tmp_path), [(100, 50.0), (101, 50.0)])
+    assert found == (frozenset({100}) if alive else frozenset())
+
+
+def test_nobody_is_called_dead_without_evidence(tmp_path: Path) -> None:
+    (tmp_path / "proc/100/stat").mkdir(parents=True)
+    assert read_alive(Host(root=tmp_path), [(100, 50.0)]) == {100}
+
+
+def test_this_process_lives_and_one_that_ended_does_not() -> None:
+    host = Host()
+    now = float(host.read_text("/proc/uptime").split()[0])
+    child = subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE)
+    us = [(os.getpid(), now), (child.pid, now)]
+    assert read_alive(host, us) == {os.getpid(), child.pid}
+    child.communicate()
+    assert read_alive(host, us) == {os.getpid()}
+    assert read_alive(host, [(os.getpid(), 0.0)]) == frozenset(), "it was started later"

@@ -1,0 +1,623 @@
+"""The journal of package transactions: the whole law of how notes become transactions.
+
+Hooks only say when and why; the difference of the package database says what. `take` folds the
+notes of the hooks into the journal, `settle` adds what the database itself tells. Both may be said
+twice. Whatever comes, at most one transaction is open: the others ended, or were given up.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import count, dropwhile, takewhile
+from typing import Final
+
+from trialboot.core.facts import BootId, Package, Unknown
+from trialboot.core.language import Word
+
+QUIET: Final = 60.0
+"""Seconds after its end in which a leader may begin again and it is the same transaction:
+unattended-upgrades reopens its cache between its steps, which takes seconds on a busy node."""
+KEPT: Final = 200
+"""Transactions that the journal holds."""
+PLANNED_AT_MOST: Final = 500
+"""Names that are remembered of a plan."""
+NOT_TOLD: Final = "not told"
+"""The manager of a change that no hook told of."""
+
+
+class State(Word):
+    """How a transaction stands."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    SUPERSEDED = "superseded"
+
+
+# --- what is known of them ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leader:
+    """The process of which all cycles of a transaction are descendants."""
+
+    pid: int
+    """0 where it could not be told."""
+    name: str
+    """Its comm: 15 characters at most."""
+
+
+NOBODY: Final = Leader(pid=0, name="")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """What one hook left: `begin` or `end` (with `dpkg-` before it for bare dpkg)."""
+
+    event: str
+    boot: str
+    packages: tuple[str, ...] = ()
+    """The planned steps, a line each, that begins with the package's name."""
+    whole: bool
+    """Its last line is there; without it the writer was killed, or the disk was full."""
+    at: float = 0.0
+    """Seconds since the kernel started (first word of /proc/uptime)."""
+    time: str = ""
+    """When it was written: RFC 3339, UTC."""
+    pid: int = 0
+    """The hook's own."""
+    chain: tuple[Leader, ...] = ()
+    """The hook's ancestors, its parent first."""
+    action: str = ""
+    """DPKG_HOOK_ACTION; or `trigger`, or `kernel:HOOK:RELEASE`."""
+    user: str = ""
+    """SUDO_USER."""
+    command: str = ""
+    """The command line, where the hook knows it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class PackageChange:
+    """One difference of the package database; a version that is empty stands for absent."""
+
+    name: str
+    architecture: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class HalfDone:
+    """One package that is neither installed nor gone, by dpkg's word for it."""
+
+    name: str
+    architecture: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryRecord:
+    """The last record of /var/log/apt/history.log; what it does not have is empty."""
+
+    start: str
+    """RFC 3339, UTC."""
+    end: str
+    """As the file has it; empty where apt did not come to write it."""
+    command: str = ""
+    user: str = ""
+    """Requested-By: `NAME (UID)`."""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """Whether the package database is whole; each part fails by itself."""
+
+    half_done: tuple[HalfDone, ...] | Unknown = ()
+    updates: tuple[str, ...] | Unknown = ()
+    """dpkg's update journal: files that it left in /var/lib/dpkg/updates."""
+    history: HistoryRecord | Unknown | None = None
+    """None where apt has written none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """Now, by both clocks."""
+
+    boot: BootId
+    uptime: float
+    """Seconds since the kernel started."""
+    time: str
+    """RFC 3339, UTC."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transaction:
+    """One run of a package manager, with all its cycles; or a change that no hook told of."""
+
+    key: str
+    """Unique in the journal, and never another's."""
+    manager: str
+    boot: str
+    leader: Leader = NOBODY
+    opened_at: float
+    """Seconds since the kernel of `boot` started."""
+    closed_at: float | None = None
+    """The same, of the last end that was told."""
+    time: str = ""
+    """When it opened: RFC 3339, UTC."""
+    state: State = State.OPEN
+    why: str = ""
+    command: str = ""
+    user: str = ""
+    cycles: int = 1
+    """How often it began."""
+    planned: tuple[str, ...] = ()
+    """Names of the packages, in the order of the plan."""
+    changes: tuple[PackageChange, ...] | Unknown = ()
+    settled: bool = False
+    """The package database has been asked about it since its last note."""
+    heard: tuple[float, int] = (0.0, 0)
+    """Time and pid of its last note: notes that are read twice count once."""
+
+
+Journal = tuple[Transaction, ...]
+"""Newest last."""
+
+
+def under_way(journal: Journal) -> Transaction | None:
+    """Give the open transaction, if there is one."""
+    return next((each for each in journal if each.state is State.OPEN), None)
+
+
+def suspects(journal: Journal, notes: Iterable[Note] = ()) -> tuple[tuple[int, float], ...]:
+    """Name the leaders whose life matters: pid, and uptime in seconds at which each was seen."""
+    seen = {each.leader.pid: each.heard[0] for each in journal if each.state is State.OPEN}
+    seen |= {leader_of(note).pid: note.at for note in notes if _is_about_a_run(note)}
+    return tuple(sorted((pid, at) for pid, at in seen.items() if pid))
+
+
+# --- who leads ----------------------------------------------------------------------------------
+
+_MANAGERS: Final[Mapping[str, str]] = {
+    "apt": "apt",
+    "apt-get": "apt",
+    "aptd": "aptdaemon",
+    "aptitude": "aptitude",
+    "aptitude-curses": "aptitude",
+    "dnf": "dnf",
+    "dnf-3": "dnf",
+    "dnf-automatic": "dnf-automatic",
+    "dnf5": "dnf5",
+    "dnf5daemon-serv": "dnf5daemon",
+    "dpkg": "dpkg",
+    "microdnf": "microdnf",
+    "nala": "nala",
+    "packagekitd": "PackageKit",
+    "rpm": "rpm",
+    "synaptic": "synaptic",
+    "unattended-upgr": "unattended-upgrades",
+    "yum": "yum",
+    "zypper": "zypper",
+}
+_SHELLS: Final = frozenset({"sh", "dash", "bash", "busybox"})
+
+
+def leader_of(note: Note) -> Leader:
+    """Find who leads the run that a note tells of.
+
+    It is the topmost ancestor with the name of a package manager. Where none has one (a program
+    with a package library in it) it is the first that is no shell: shells come and go with each
+    hook, and so do forks, hence the topmost of its own name.
+    """
+    known = [leader for leader in note.chain if leader.name in _MANAGERS]
+    if known:
+        return known[-1]
+    others = list(dropwhile(lambda leader: leader.name in _SHELLS, note.chain))
+    kin = takewhile(lambda leader: leader.name == others[0].name, others)
+    return [NOBODY, *kin][-1]
+
+
+def _manager_of(note: Note) -> str:
+    leader = leader_of(note)
+    by_event = "dpkg" if note.event.startswith("dpkg-") else "apt"
+    return _MANAGERS.get(leader.name, leader.name or by_event)
+
+
+# --- notes --------------------------------------------------------------------------------------
+
+_BEGINS: Final = frozenset({"begin", "dpkg-begin"})
+_ENDS: Final = frozenset({"end", "dpkg-end"})
+
+
+def take(
+    journal: Journal, notes: Sequence[Note], *, boot: BootId, alive: frozenset[int]
+) -> Journal:
+    """Fold notes, in the order they were left, into the journal.
+
+    `boot` is the present one; `alive` are the pids of those `suspects` that live. A torn note and
+    one of a kernel hook or a trigger change nothing: they only tell when to look.
+    """
+    for note in notes:
+        if _is_about_a_run(note) and not _is_heard(journal, note):
+            fold = _begin if note.event in _BEGINS else _end
+            journal = fold(journal, note, alive)
+    return _without_the_dead(journal, boot, alive)[-KEPT:]
+
+
+def _is_about_a_run(note: Note) -> bool:
+    between = note.action == "trigger" or note.action.startswith("kernel:")
+    return note.whole and not between and note.event in _BEGINS | _ENDS
+
+
+def _is_heard(journal: Journal, note: Note) -> bool:
+    """Tell a note that was read before: the daemon may die before it has removed it."""
+    last = _last_of(journal, note)
+    return last is not None and note.pid > 0 and (note.at, note.pid) <= last.heard
+
+
+def _last_of(journal: Journal, note: Note) -> Transaction | None:
+    leader = leader_of(note)
+    own = (each for each in reversed(journal) if (each.boot, each.leader) == (note.boot, leader))
+    return next(own, None)
+
+
+def _begin(journal: Journal, note: Note, alive: frozenset[int]) -> Journal:
+    if journal and _goes_on(journal[-1], note):
+        last = journal[-1]
+        again = replace(
+            last,
+            state=State.OPEN,
+            why="",
+            cycles=last.cycles + 1,
+            planned=_planned(last.planned, note),
+            settled=False,
+            heard=(note.at, note.pid),
+        )
+        return (*journal[:-1], again)
+    given_up = tuple(_given_up(each, note, alive) for each in journal)
+    return (*given_up, _opened(journal, note))
+
+
+def _goes_on(last: Transaction, note: Note) -> bool:
+    """Tell another cycle of the newest transaction from a new one."""
+    if (last.boot, last.leader) != (note.boot, leader_of(note)):
+        return False
+    if last.state is State.OPEN:
+        return last.cycles > 1  # an aborted step of many; an aborted first one is superseded
+    return last.closed_at is not None and note.at - last.closed_at <= QUIET
+
+
+def _given_up(each: Transaction, note: Note, alive: frozenset[int]) -> Transaction:
+    """End an open transaction that another one follows: the databases have one writer."""
+    if each.state is not State.OPEN:
+        return each
+    if each.boot != note.boot:
+        return _cut_off(each)
+    newcomer = leader_of(note)
+    if each.leader == newcomer:
+        why = "it was stopped before it began to change anything, and begun anew"
+    elif _is_dead(each, alive):
+        return _killed(each)
+    else:
+        why = f"{_manager_of(note)} began before its end was told"
+    return replace(each, state=State.SUPERSEDED, why=why)
+
+
+def _end(journal: Journal, note: Note, alive: frozenset[int]) -> Journal:
+    del alive  # who tells an end has ended well, dead or not
+    last = _last_of(journal, note)
+    if last is None or not _may_end(last, note):
+        lone = _closed(_opened(journal, note), note)
+        return (*journal, replace(lone, why="its beginning was not told"))
+    return tuple(_closed(each, note) if each is last else each for each in journal)
+
+
+def _may_end(last: Transaction, note: Note) -> bool:
+    """Tell whether an end is this transaction's, also of one that was given up too early."""
+    if last.state is State.OPEN or last.closed_at is None:
+        return True
+    return note.at - last.closed_at <= QUIET
+
+
+def _closed(each: Transaction, note: Note) -> Transaction:
+    return replace(
+        each,
+        state=State.CLOSED,
+        why="",
+        closed_at=note.at,
+        settled=False,
+        heard=(note.at, note.pid),
+    )
+
+
+def _opened(journal: Journal, note: Note) -> Transaction:
+    leader = leader_of(note)
+    return Transaction(
+        key=_new_key(journal, note.boot, note.at, leader.pid),
+        manager=_manager_of(note),
+        boot=note.boot,
+        leader=leader,
+        opened_at=note.at,
+        time=note.time,
+        command=note.command,
+        user=note.user,
+        planned=_planned((), note),
+        heard=(note.at, note.pid),
+    )
+
+
+def _new_key(journal: Journal, boot: str, at: float, pid: int) -> str:
+    base = f"{boot[:8]}-{at:.2f}-{pid}"
+    taken = {each.key for each in journal}
+    return next(key for key in (f"{base}-{n}" for n in count(1)) if key not in taken)
+
+
+def _planned(before: tuple[str, ...], note: Note) -> tuple[str, ...]:
+    """Add the names of a plan; what only waits to be configured is an earlier run's."""
+    steps = (line.split(maxsplit=8) for line in note.packages)
+    names = [step[0] for step in steps if step and step[-1] != "**CONFIGURE**"]
+    return tuple(dict.fromkeys((*before, *names)))[:PLANNED_AT_MOST]
+
+
+# --- those that never told their end ------------------------------------------------------------
+
+
+def _without_the_dead(journal: Journal, boot: BootId, alive: frozenset[int]) -> Journal:
+    return tuple(_checked(each, boot, alive) for each in journal)
+
+
+def _checked(each: Transaction, boot: BootId, alive: frozenset[int]) -> Transaction:
+    if each.state is not State.OPEN:
+        return each
+    if each.boot != boot:
+        return _cut_off(each)
+    return _killed(each) if _is_dead(each, alive) else each
+
+
+def _is_dead(each: Transaction, alive: frozenset[int]) -> bool:
+    return each.leader != NOBODY and each.leader.pid not in alive
+
+
+def _cut_off(each: Transaction) -> Transaction:
+    return replace(each, state=State.INTERRUPTED, why="power loss or reset")
+
+
+def _killed(each: Transaction) -> Transaction:
+    why = f"{each.leader.name} (process {each.leader.pid}) is gone and never told its end"
+    return replace(each, state=State.INTERRUPTED, why=why)
+
+
+# --- what the package database tells ------------------------------------------------------------
+
+
+def settle(
+    journal: Journal,
+    condition: Condition,
+    changes: tuple[PackageChange, ...] | Unknown,
+    *,
+    now: Moment,
+    alive: frozenset[int],
+) -> Journal:
+    """Add what the package database tells: what changed since it was read last, and how it is.
+
+    The difference belongs to the newest transaction if notes came since; else to one of its own,
+    whose manager was not told. To settle again with the same difference adds nothing, so the
+    journal may be stored before the package list that the next difference is taken from.
+    """
+    journal = _without_the_dead(journal, now.boot, alive)
+    if not journal or journal[-1].settled:
+        if isinstance(changes, Unknown) or not changes or _has_them(journal, changes):
+            return journal
+        journal = (*journal, _untold(journal, now))
+    last = journal[-1]
+    last = replace(last, changes=combined(last.changes, changes))
+    if last.state is not State.OPEN:
+        last = _judged(last, condition)
+    return (*journal[:-1], last)[-KEPT:]
+
+
+def _has_them(journal: Journal, changes: tuple[PackageChange, ...]) -> bool:
+    """Tell a difference that was added before: the daemon died before it stored the new list.
+
+    Where a package came and went again in between no trace of it is left, and it is told twice.
+    """
+    known = journal[-1].changes if journal else ()
+    if isinstance(known, Unknown):
+        return False
+    (gone, came), (lost, found) = _sides(known), _sides(changes)
+    replaced = {place for place, _ in found}
+    return found <= came and {row for row in lost if row[0] not in replaced} <= gone
+
+
+def _untold(journal: Journal, now: Moment) -> Transaction:
+    return Transaction(
+        key=_new_key(journal, now.boot, now.uptime, 0),
+        manager=NOT_TOLD,
+        boot=now.boot,
+        opened_at=now.uptime,
+        closed_at=now.uptime,
+        time=now.time,
+        state=State.CLOSED,
+    )
+
+
+def _judged(last: Transaction, condition: Condition) -> Transaction:
+    """Give a transaction that is over its final state, and what apt wrote down of it."""
+    record = _record_of(last, condition)
+    if record is not None:
+        command, user = record.command or last.command, record.user or last.user
+        last = replace(last, command=command, user=user)
+    last = replace(last, settled=True)
+    if last.state is not State.CLOSED:
+        return last
+    if record is not None and not record.end:
+        return replace(last, state=State.INTERRUPTED, why="apt never wrote down its end")
+    broken = _what_is_broken(condition, record)
+    if broken:
+        return replace(last, state=State.FAILED, why=broken)
+    return replace(last, why=last.why or _what_is_unknown(condition))
+
+
+_WITH_HISTORY: Final = frozenset(
+    {"apt", "aptdaemon", "aptitude", "nala", "PackageKit", "synaptic", "unattended-upgrades"}
+)
+
+
+def _record_of(last: Transaction, condition: Condition) -> HistoryRecord | None:
+    """Give apt's last record if it is this transaction's: not older, and not of bare dpkg."""
+    record = condition.history
+    if not isinstance(record, HistoryRecord) or last.manager not in _WITH_HISTORY:
+        return None
+    return record if last.time and record.start >= last.time else None
+
+
+def _what_is_broken(condition: Condition, record: HistoryRecord | None) -> str:
+    parts: list[str] = []
+    if isinstance(condition.half_done, tuple):
+        parts += [f"{each.name} is {each.state}" for each in condition.half_done[:3]]
+        more = len(condition.half_done) - len(parts)
+        parts += [f"{more} more packages are not whole"] if more > 0 else []
+    if isinstance(condition.updates, tuple) and condition.updates:
+        parts.append("dpkg was stopped in the middle of its records")
+    if record is not None and record.error:
+        parts.append(f"apt says: {record.error}")
+    return "; ".join(parts)
+
+
+def _what_is_unknown(condition: Condition) -> str:
+    parts = (condition.half_done, condition.updates)
+    unread = [part.why for part in parts if isinstance(part, Unknown)]
+    return f"whether it is whole is not known: {'; '.join(unread)}" if unread else ""
+
+
+# --- differences --------------------------------------------------------------------------------
+
+_Place = tuple[str, str]
+_Version = tuple[_Place, str]
+
+
+def difference(
+    before: tuple[Package, ...], after: tuple[Package, ...]
+) -> tuple[PackageChange, ...]:
+    """Tell what changed between two states of the package database, sorted by name.
+
+    Of a package that several versions of are installed (kernels, under dnf) each that came or
+    went is a change; one that went and one that came are one.
+    """
+    gone, came = set(before) - set(after), set(after) - set(before)
+    return _paired({_version_of(each) for each in gone}, {_version_of(each) for each in came})
+
+
+def combined(
+    first: tuple[PackageChange, ...] | Unknown, second: tuple[PackageChange, ...] | Unknown
+) -> tuple[PackageChange, ...] | Unknown:
+    """Give the difference over two differences, one after the other."""
+    if isinstance(first, Unknown):
+        return first
+    if isinstance(second, Unknown):
+        return second
+    gone, came = _sides(first)
+    then_gone, then_came = _sides(second)
+    return _paired(
+        (gone - then_came) | (then_gone - came), (came - then_gone) | (then_came - gone)
+    )
+
+
+def _sides(changes: tuple[PackageChange, ...]) -> tuple[set[_Version], set[_Version]]:
+    gone = {((each.name, each.architecture), each.before) for each in changes if each.before}
+    came = {((each.name, each.architecture), each.after) for each in changes if each.after}
+    return gone, came
+
+
+def _version_of(package: Package) -> _Version:
+    return (package.name, package.architecture), package.version
+
+
+def _paired(gone: set[_Version], came: set[_Version]) -> tuple[PackageChange, ...]:
+    before, after = _by_place(gone), _by_place(came)
+    rows: list[PackageChange] = []
+    for place in before.keys() | after.keys():
+        old, new = before.get(place, ()), after.get(place, ())
+        if len(old) == len(new) == 1:
+            rows.append(_change(place, old[0], new[0]))
+        else:
+            rows += [_change(place, version, "") for version in old]
+            rows += [_change(place, "", version) for version in new]
+    return tuple(sorted(rows))
+
+
+def _by_place(versions: set[_Version]) -> dict[_Place, tuple[str, ...]]:
+    found: dict[_Place, tuple[str, ...]] = {}
+    for place, version in versions:
+        found[place] = (*found.get(place, ()), version)
+    return found
+
+
+def _change(place: _Place, before: str, after: str) -> PackageChange:
+    return PackageChange(name=place[0], architecture=place[1], before=before, after=after)
+
+
+# --- which packages matter ----------------------------------------------------------------------
+
+BOOT_PACKAGES: Final = (
+    "^("
+    "linux-(image|modules|binary|base|firmware)(-.*)?"
+    "|kernel(-(core|modules|uki|rt|64k|16k|debug|default|uek|automotive|zfcpdump).*)?"
+    "|(proxmox|pve)-kernel-.*|xen-hypervisor.*"
+    "|firmware-.*|.*-firmware(-.*)?|wireless-regdb"
+    "|.*-microcode|microcode_ctl|ucode-.*"
+    "|initramfs-tools.*|.*-initramfs|dracut.*|mkinitcpio.*"
+    "|grub-.*|grub2.*|grubby|shim|shim-.*|systemd-(boot|ukify).*|sdbootutil"
+    "|u-boot-.*|flash-kernel|refind|extlinux|syslinux.*"
+    "|dkms|.*-dkms(-.*)?|akmod-.*|kmod-.*"
+    ")$"
+)
+"""Names of the packages that a boot is made of, in Debian, Ubuntu and Fedora: kernels, modules,
+firmware, microcode, what builds initrds, boot loaders, DKMS. An extended regular expression that
+Python and POSIX awk read alike: packaging/dpkg/package-hook has the same."""
+_BOOT_PACKAGES: Final = re.compile(BOOT_PACKAGES)
+
+
+def touches_boot(names: Iterable[str]) -> bool:
+    """Tell whether one of these packages is one that a boot is made of.
+
+    An architecture behind a name (`linux-image-amd64:amd64`) does not matter.
+    """
+    return any(_BOOT_PACKAGES.match(name.partition(":")[0]) for name in names)
+
+
+# --- words --------------------------------------------------------------------------------------
+
+_COMMAND_AT_MOST: Final = 120
+
+
+def words(transaction: Transaction) -> str:
+    """Say a transaction in one line: manager, command, user, how much, how it ended and why."""
+    said = f"{_who(transaction)}: {_how_much(transaction)}, {transaction.state}"
+    if transaction.why:
+        said = f"{said}: {transaction.why}"
+    return "".join(letter if letter.isprintable() else " " for letter in said)
+
+
+def _who(transaction: Transaction) -> str:
+    command, user = transaction.command, transaction.user
+    if len(command) > _COMMAND_AT_MOST:
+        command = f"{command[:_COMMAND_AT_MOST]}…"
+    told = [part for part in (command, f"by {user}" if user else "") if part]
+    manager = transaction.manager
+    return f"{manager} ({', '.join(told)})" if told else manager
+
+
+def _how_much(transaction: Transaction) -> str:
+    changes = transaction.changes
+    if isinstance(changes, Unknown):
+        return f"what it changed is not known ({changes.why})"
+    if transaction.state is State.OPEN:
+        return f"{_packages(len(transaction.planned))} planned"
+    return f"{_packages(len(changes))} changed"
+
+
+def _packages(number: int) -> str:
+    return "1 package" if number == 1 else f"{number} packages"
