@@ -41,10 +41,8 @@ _MORE: Final[Mapping[str, tuple[str, ...]]] = {
 }
 _RECIPE = (
     *("--variant=minbase", "--dpkgopt=force-unsafe-io", '--aptopt=Acquire::Languages "none"'),
-    "--dpkgopt=path-exclude=/usr/share/man/*",
     # From here on there is no network: apt shall know what is installed, and nothing else.
     '--customize-hook=rm -f "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d/*',
-    '--customize-hook=sed -i /path-exclude/d "$1"/etc/dpkg/dpkg.cfg.d/99mmdebstrap',
 )
 _OLD_ROOTS = 2
 ENVIRONMENT: Final = {
