@@ -56,7 +56,8 @@ class Trialboot(dnf.Plugin):
     def _begin(self):
         if self.base.conf.installroot != "/" or not SPOOL.is_dir():
             return
-        items = list(self.base.transaction)
+        # A changed reason («mark install») changes no package.
+        items = [item for item in self.base.transaction if item.action_name != "Reason Change"]
         if not items:
             return
         # dnf does not call transaction() after a transaction that failed.
@@ -76,10 +77,10 @@ class Trialboot(dnf.Plugin):
 
 
 def plan_line(item):
-    """Give one step of the plan: action, name, epoch:version-release.arch."""
-    action = ACTIONS.get(item.action_name, item.action_name.lower().replace(" ", "-"))
+    """Give one step of the plan; as in apt's, the name comes first."""
+    action = ACTIONS.get(item.action_name, item.action_name.lower())
     version = f"{item.epoch or 0}:{item.version}-{item.release}"
-    return f"{action} {item.name} {version}.{item.arch}\n"
+    return f"{item.name} {action} {version}.{item.arch}\n"
 
 
 def leave_note(event, plan=""):

@@ -1,24 +1,27 @@
 """The few lines that tie trialboot to dnf, rpm and kernel-install never fail."""
 
 import ast
+import json
 import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from trialboot.core.dnfplan import parse_reply
+from trialboot.core.transactions import Note
 from trialboot.host import Host
-from trialboot.readers.spool import Note, take_notes
+from trialboot.readers.spool import take_notes
 
 ROOT = Path(__file__).parents[3]
 DASH = shutil.which("dash") or "/bin/sh"
 OURS = "/usr/lib/trialboot"
-QUESTION = (
-    '{"op":"get","domain":"trans_packages",'
-    '"args":{"output":["direction","action","full_nevra"]}}\n'
+QUESTION = '{"op":"get","domain":"trans_packages","args":{"output":["action","full_nevra"]}}\n'
+REFUSAL = (
+    '{"op":"reply","requested_op":"get","domain":"trans_packages","status":"ERROR",'
+    '"message":"Domain \\"trans_packages\\" used outside the hooks"}\n'
 )
 SCRIPTS = (
     *("packaging/build-rpm", "packaging/dnf/dnf5-hook"),
@@ -117,10 +120,10 @@ def _dnf5(place: Place, event: str, reply: str = "") -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
-def _reply(*names: str) -> str:
+def _reply(*names: str, action: str = "I") -> str:
+    """Answer as dnf5 5.4.6 does."""
     packages = ", ".join(
-        f'{{ "direction": "IN", "action": "I", "full_nevra": "{name}-0:1.0-1.x86_64" }}'
-        for name in names
+        f'{{ "action": "{action}", "full_nevra": "{name}-0:1.0-1.x86_64" }}' for name in names
     )
     return (
         '{ "op": "reply", "requested_op": "get", "domain": "trans_packages", '
@@ -128,27 +131,71 @@ def _reply(*names: str) -> str:
     )
 
 
-def test_dnf5_is_asked_one_question_and_its_answer_is_kept(place: Place) -> None:
-    assert _dnf5(place, "begin", _reply("a", "b")) == (QUESTION, "")
+def test_dnf5_is_asked_one_question_and_its_answer_is_the_plan(place: Place) -> None:
+    assert _dnf5(place, "begin", _reply("a", "lib-b++")) == (QUESTION, "")
     (note,) = place.notes()
-    assert (note.event, note.whole) == ("begin", True)
-    (plan,) = note.packages
-    assert parse_reply(plan) == ("install a 0:1.0-1.x86_64", "install b 0:1.0-1.x86_64")
+    assert (note.event, note.whole, note.action) == ("begin", True, "dnf5")
+    assert note.packages == ("a install 0:1.0-1.x86_64", "lib-b++ install 0:1.0-1.x86_64")
 
 
-@pytest.mark.parametrize("reply", ["", "{", "not json at all\n", "\n", "a\n\nb\n"])
-def test_an_answer_that_is_none_leaves_a_note_all_the_same(place: Place, reply: str) -> None:
+def test_an_answer_without_blanks_is_the_same_plan(place: Place) -> None:
+    _dnf5(place, "begin", json.dumps(json.loads(_reply("a", "b")), separators=(",", ":")) + "\n")
+    (note,) = place.notes()
+    assert note.packages == ("a install 0:1.0-1.x86_64", "b install 0:1.0-1.x86_64")
+
+
+@pytest.mark.parametrize(
+    ("letter", "steps"),
+    [
+        *(("I", ("a install 0:1.0-1.x86_64",)), ("U", ("a upgrade 0:1.0-1.x86_64",))),
+        *(("D", ("a downgrade 0:1.0-1.x86_64",)), ("R", ("a reinstall 0:1.0-1.x86_64",))),
+        *(("E", ("a remove 0:1.0-1.x86_64",)), ("O", ("a replaced 0:1.0-1.x86_64",))),
+        *(("Z", ("a Z 0:1.0-1.x86_64",)), ("C", ())),
+    ],
+)
+def test_letters_are_words_as_the_plugin_of_dnf4_has_them(
+    place: Place, letter: str, steps: tuple[str, ...]
+) -> None:
+    _dnf5(place, "begin", _reply("a", action=letter))
+    (note,) = place.notes()
+    assert note.packages == steps
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        *("", "{", "not json at all\n", "\n", "a\n\nb\n", _reply(), _reply("bad name")),
+        REFUSAL,
+        _reply("a").replace("-0:1.0-1", ""),
+        _reply("a").replace('"I"', "7"),
+    ],
+)
+def test_an_answer_that_is_no_plan_leaves_a_note_all_the_same(place: Place, reply: str) -> None:
     assert _dnf5(place, "begin", reply) == (QUESTION, "")
     (note,) = place.notes()
-    assert (note.event, note.whole) == ("begin", True)
-    assert [step for plan in note.packages for step in parse_reply(plan)] == []
+    assert (note.event, note.whole, note.packages) == ("begin", True, ())
 
 
-def test_a_long_answer_is_kept_whole(place: Place) -> None:
-    names = [f"package-{number}" for number in range(3000)]
-    _dnf5(place, "begin", _reply(*names))
-    (note,) = place.notes()
-    assert len(parse_reply(note.packages[0])) == 3000
+def test_a_long_answer_is_kept_whole_and_quickly(place: Place) -> None:
+    started = time.monotonic()
+    _dnf5(place, "begin", _reply(*(f"package-{number}" for number in range(3000))))
+    assert time.monotonic() - started < 5
+    (spooled,) = place.spool.iterdir()
+    assert spooled.read_text().count("\npkg=package-") == 3000
+
+
+def test_dnf5_keeps_the_pipe_open_and_is_not_waited_for(place: Place) -> None:
+    hook = place.copy("packaging/dnf/dnf5-hook", "dnf5-hook")
+    with subprocess.Popen(
+        [DASH, str(hook), "begin"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stdout.readline() == QUESTION
+        process.stdin.write(_reply("a"))
+        process.stdin.flush()
+        assert process.wait(timeout=20) == 0
+    assert len(place.notes()) == 1
 
 
 def test_the_end_asks_nothing_and_shows_the_notice_apart(place: Place) -> None:
@@ -252,10 +299,9 @@ def test_dnf4_tells_its_plan_and_its_end(place: Place) -> None:
     begin, end = place.notes()
     assert (begin.event, begin.whole) == ("begin", True)
     assert begin.packages == (
-        "upgrade toy-a 2:2.0-1.noarch",
-        "replaced toy-a 0:1.0-1.noarch",
-        "remove toy-b 0:1.0-1.x86_64",
-        "reason-change toy-c 0:1.0-1.x86_64",
+        "toy-a upgrade 2:2.0-1.noarch",
+        "toy-a replaced 0:1.0-1.noarch",
+        "toy-b remove 0:1.0-1.x86_64",
     )
     assert (end.event, end.whole, end.packages) == ("end", True, ())
 
@@ -272,6 +318,11 @@ def test_nothing_planned_is_nothing_told(place: Place) -> None:
 
 def test_another_root_is_not_this_host(place: Place) -> None:
     assert _dnf4(place, PLAN, root="/mnt/image") == ""
+    assert place.notes() == ()
+
+
+def test_a_changed_reason_alone_is_nothing_told(place: Place) -> None:
+    assert _dnf4(place, PLAN[-1:]) == ""
     assert place.notes() == ()
 
 
