@@ -18,6 +18,8 @@ Cache = MutableMapping[str, str]
 """`device:inode:size:ctime in ns` -> SHA-256. Plain text, so that a caller may keep it as JSON."""
 
 _PIECE: Final = 1 << 20
+_KINDS: Final = ("", "module:")
+"""What a cache knows by a file's key: its hash, and what a packed module says of itself."""
 _MODULE_ENDINGS: Final = (".ko", ".ko.xz", ".ko.zst", ".ko.gz")
 
 
@@ -104,7 +106,7 @@ def remove_tree(root: Path, cache: Cache) -> None:
     An unlink changes the ctime of what is left of a file.
     """
     for path, status in _walk(root):
-        if stat.S_ISREG(status.st_mode) and status.st_nlink > 1 and _key(status) in cache:
+        if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
             descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 path.unlink()
@@ -133,9 +135,10 @@ def _linked(source: str, target: str, before: os.stat_result, cache: Cache) -> b
 
 def _renew(cache: Cache, before: os.stat_result, after: os.stat_result) -> None:
     """Keep what is known of a file whose ctime we moved ourselves, if all else is as it was."""
-    content = cache.pop(_key(before), None)
-    if content is not None and _bytes_of(before) == _bytes_of(after):
-        cache[_key(after)] = content
+    for kind in _KINDS:
+        known = cache.pop(f"{kind}{_key(before)}", None)
+        if known is not None and _bytes_of(before) == _bytes_of(after):
+            cache[f"{kind}{_key(after)}"] = known
 
 
 def _bytes_of(status: os.stat_result) -> tuple[int, int, int, int]:

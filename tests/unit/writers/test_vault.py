@@ -352,6 +352,14 @@ def test_what_the_cache_knows_stays_known_over_keep_and_drop(tmp_path: Path) -> 
     assert hashed(node) == cache
 
 
+def test_what_was_read_of_a_packed_module_stays_known_as_well(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    boot_set, sources = with_modules(node)
+    cache = {f"module:{key}": "{}" for key in hashed(node)}
+    vault.keep(node.host, boot_set, sources, cache)
+    assert {f"module:{key}" for key in hashed(node)} <= cache.keys()
+
+
 def test_nothing_is_kept_by_a_cache_that_lies(tmp_path: Path) -> None:
     node = make_node(tmp_path)
     boot_set, sources = with_modules(node)
