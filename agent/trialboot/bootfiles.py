@@ -1,10 +1,27 @@
-"""The boot menu's files on this host: read for the snapshot and for the loader alike."""
+"""The boot menu's files on this host: read for the snapshot and for the loader alike.
 
+Which loader it is, the loader itself says where it can (LoaderInfo); else what lies in /boot.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+from pathlib import Path
 from typing import Final
 
+from trialboot.core.bls import COUNT_LIMIT, FILE_LIMIT, EntryFile
 from trialboot.core.facts import Unknown
-from trialboot.core.grub import parse_environment, parse_menu
+from trialboot.core.grub import names_boot_entries, parse_environment, parse_menu
 from trialboot.core.menu import Menu
+from trialboot.core.systemdboot import (
+    LOADER_VENDOR,
+    VARIABLE_LIMIT,
+    Choices,
+    image_of,
+    menu_of,
+    parse_default,
+    parse_variable,
+)
 from trialboot.host import Host
 
 GRUB_FOLDER: Final = "/boot/grub"
@@ -16,42 +33,191 @@ KNOWN_GOOD_FILE: Final = f"{BOOT_SETS}/known-good.sh"
 """What /etc/grub.d/09_trialboot reads. Without it the host's menu is its own."""
 KEPT_FIRMWARE: Final = "/usr/lib/trialboot/kept"
 """One folder a kept boot set, by fingerprint; on the file system of /lib/firmware."""
-_CUSTOM: Final = f"{GRUB_FOLDER}/custom.cfg"
+
+_GRUB_FILES: Final = (GRUB_CFG, "/boot/grub2/grub.cfg", "/etc/grub2-efi.cfg")
+"""RHEL 8 keeps its menu on the ESP where it boots by UEFI, and a link to it in /etc."""
+_OTHER_GRUB_BLOCK: Final = "/boot/grub2/grubenv"
+_SOURCED: Final = ("custom.cfg", "user.cfg")
+_ENTRIES: Final = "loader/entries"
+_SETTINGS: Final = "loader/loader.conf"
+_IMAGES: Final = "EFI/Linux"
+_ESP_OR_BOOT: Final = ("/efi", "/boot/efi", "/boot")
+"""Where the ESP and the boot partition are mounted; the ESP, with the settings, first."""
+_BOOT: Final = "/boot"
+_FIRMWARE: Final = "/sys/firmware/efi"
+_VARIABLES: Final = f"{_FIRMWARE}/efivars"
+_MOUNTS: Final = "/proc/self/mountinfo"
+_CFG_LIMIT: Final = 1024 * 1024
+_BLOCK_LIMIT: Final = 64 * 1024
 
 
 def read_menu(host: Host) -> Menu | Unknown:
-    """Read GRUB's menu, with the custom.cfg that the generated file sources, if there is one."""
-    environment = read_environment(host)
-    if isinstance(environment, Unknown):
-        return environment
-    try:
-        text = host.path(GRUB_CFG).read_text("utf-8", "surrogateescape")
-        custom = host.path(_CUSTOM)
-        if custom.exists():
-            text += "\n" + custom.read_text("utf-8", "surrogateescape")
-    except OSError as error:
-        return Unknown(f"{GRUB_CFG}: {error.strerror} (errno {error.errno})")
-    return parse_menu(text, environment)
+    """Read the menu of this host's boot loader: GRUB, or systemd-boot."""
+    grub = next((path for path in _GRUB_FILES if host.exists(path)), "")
+    settings = [f for f in _ESP_OR_BOOT if host.exists(f"{f}/{_SETTINGS}")]
+    loader = _variable(host, "LoaderInfo")
+    if isinstance(loader, Unknown) and grub and settings:
+        return Unknown(f"GRUB or systemd-boot: {loader.why}")
+    if isinstance(loader, str) and loader.startswith("systemd-boot"):
+        return _read_systemd_boot(host)
+    if isinstance(loader, str) and loader and not loader.startswith("GRUB"):
+        return Unknown(f"the boot loader «{loader}» is not understood")
+    if grub:
+        return _read_grub(host, grub)
+    if settings:
+        return _read_systemd_boot(host)
+    others = ", ".join((*_GRUB_FILES[1:], *(f"{f}/{_SETTINGS}" for f in _ESP_OR_BOOT)))
+    return Unknown(f"{GRUB_CFG}: No such file, nor is there any of {others}")
 
 
-def read_environment(host: Host) -> dict[str, str] | Unknown:
+def read_environment(host: Host, path: str = GRUB_ENVIRONMENT) -> dict[str, str] | Unknown:
     """Read the environment block. Missing, empty or garbage is to GRUB a block without keys."""
-    try:
-        content = host.path(GRUB_ENVIRONMENT).read_bytes()
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        return Unknown(f"{GRUB_ENVIRONMENT}: {error.strerror} (errno {error.errno})")
+    content = _content(host.path(path), path, limit=_BLOCK_LIMIT)
+    if isinstance(content, Unknown):
+        return content
     found = parse_environment(content)
     return {} if isinstance(found, Unknown) else found
 
 
 def host_path(host: Host, path: str) -> str | Unknown:
-    """Find the file of the host that GRUB names so.
+    """Find the file of the host that the menu names so.
 
-    GRUB's paths start at the file system of /boot: with a separate /boot they lack `/boot`.
+    GRUB's paths start at the file system of /boot: with a separate /boot they lack `/boot`, and on
+    btrfs they begin with the subvolume.
     """
-    for place in (f"/boot{path}", path):
+    for place in chain((f"/boot{path}", path), _in_subvolumes(host, path)):
         if path.startswith("/") and host.exists(place):
             return place
     return Unknown(f"{path} is neither below /boot nor below /")
+
+
+def _in_subvolumes(host: Host, path: str) -> Iterator[str]:
+    """Give what a path of a mounted file system is on this host (proc_pid_mountinfo(5))."""
+    content = _content(host.path(_MOUNTS), _MOUNTS, limit=_CFG_LIMIT)
+    lines = "" if isinstance(content, Unknown) else content.decode(errors="replace")
+    for line in lines.splitlines():
+        root, place = [*line.split(), "", "", "", "", ""][3:5]
+        if place in {"/", "/boot"} and path.startswith(f"{root}/"):
+            yield f"{place.rstrip('/')}{path[len(root) :]}"
+
+
+def _content(path: Path, shown: str, *, limit: int) -> bytes | Unknown:
+    """Read a file; a missing one is empty, one above `limit` bytes is refused."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(limit + 1)
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        return Unknown(f"{shown}: {error.strerror} (errno {error.errno})")
+    if len(content) > limit:
+        return Unknown(f"{shown} is refused: it has more than {limit} bytes")
+    return content
+
+
+def _text(path: Path, shown: str, *, limit: int) -> str | Unknown:
+    content = _content(path, shown, limit=limit)
+    return content if isinstance(content, Unknown) else content.decode("utf-8", "surrogateescape")
+
+
+# --- GRUB -------------------------------------------------------------------------------------
+
+
+def _read_grub(host: Host, cfg: str) -> Menu | Unknown:
+    """Read GRUB's menu, with the files that it sources and those of its boot entries."""
+    block = GRUB_ENVIRONMENT if cfg == GRUB_CFG else _OTHER_GRUB_BLOCK
+    environment = read_environment(host, block)
+    if isinstance(environment, Unknown):
+        return environment
+    main = host.path(cfg).resolve()
+    files = [(main, cfg), *((main.with_name(n), f"{n} beside {cfg}") for n in _SOURCED)]
+    texts = []
+    for path, shown in files:
+        text = _text(path, shown, limit=_CFG_LIMIT)
+        if isinstance(text, Unknown):
+            return text
+        texts.append(text)
+    menu = "\n".join(texts)
+    entries = _entry_files(host, [_BOOT]) if names_boot_entries(menu) else None
+    return entries if isinstance(entries, Unknown) else parse_menu(menu, environment, entries)
+
+
+# --- boot entries, and systemd-boot ------------------------------------------------------------
+
+
+def _read_systemd_boot(host: Host) -> Menu | Unknown:
+    folders = _distinct(host, _ESP_OR_BOOT)
+    files = _entry_files(host, folders)
+    choices = _choices(host)
+    if isinstance(files, Unknown):
+        return files
+    if isinstance(choices, Unknown):
+        return choices
+    images = [n for f in folders for n in _names(host.path(f"{f}/{_IMAGES}"), ".efi")]
+    there = [f for f in files if not (image := image_of(f)) or host.exists(image)]
+    return menu_of(there, images, choices)
+
+
+def _choices(host: Host) -> Choices | Unknown:
+    places = [f"{folder}/{_SETTINGS}" for folder in _ESP_OR_BOOT]
+    place = next((place for place in places if host.exists(place)), places[-1])
+    settings = _text(host.path(place), place, limit=FILE_LIMIT)
+    if isinstance(settings, Unknown):
+        return settings
+    values = []
+    for name in ("Default", "OneShot", "LastBooted", "Selected"):
+        value = _variable(host, f"LoaderEntry{name}")
+        if isinstance(value, Unknown):
+            return value
+        values.append(value)
+    default, once, last, booted = values
+    return Choices(
+        file=parse_default(settings), default=default, once=once, last=last, booted=booted
+    )
+
+
+def _variable(host: Host, name: str) -> str | Unknown:
+    """Read one of the loader's EFI variables; empty where it is not set, or there is no EFI."""
+    if not host.exists(_FIRMWARE):
+        return ""
+    shown = f"{_VARIABLES}/{name}-{LOADER_VENDOR}"
+    content = _content(host.path(shown), shown, limit=VARIABLE_LIMIT)
+    if isinstance(content, Unknown):
+        return content
+    if not content:
+        return "" if _names(host.path(_VARIABLES), "") else Unknown(f"{_VARIABLES} is empty")
+    value = parse_variable(content)
+    return Unknown(f"{shown}: {value.why}") if isinstance(value, Unknown) else value
+
+
+def _entry_files(host: Host, folders: Sequence[str]) -> list[EntryFile] | Unknown:
+    """Read the files of `loader/entries`; a large one is refused, too many are Unknown."""
+    named = [(f, n) for f in folders for n in _names(host.path(f"{f}/{_ENTRIES}"), ".conf")]
+    if len(named) > COUNT_LIMIT:
+        return Unknown(f"{_ENTRIES} holds more than {COUNT_LIMIT} entries")
+    files = []
+    for folder, name in named:
+        shown = f"{folder}/{_ENTRIES}/{name}"
+        text = _text(host.path(shown), shown, limit=FILE_LIMIT)
+        files.append(EntryFile(name=name, text=text, folder=folder))
+    return files
+
+
+def _names(folder: Path, ending: str) -> list[str]:
+    """Name the files of a folder; of very many, one more than anybody takes."""
+    try:
+        with os.scandir(folder) as entries:
+            wanted = (e.name for e in entries if e.name.lower().endswith(ending) and e.is_file())
+            return sorted(islice(wanted, COUNT_LIMIT + 1))
+    except OSError:
+        return []
+
+
+def _distinct(host: Host, folders: Sequence[str]) -> list[str]:
+    """Leave out what is the same folder under another name, as where /efi is a link to /boot."""
+    found: dict[tuple[int, int], str] = {}
+    for folder in folders:
+        if host.exists(folder):
+            status = host.path(folder).stat()
+            found.setdefault((status.st_dev, status.st_ino), folder)
+    return list(found.values())

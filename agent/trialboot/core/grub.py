@@ -5,14 +5,25 @@ What a generated file decides only at boot (a condition, a sourced file) makes t
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from trialboot.core.bls import EntryFile
+from trialboot.core.blscfg import blscfg_entries
 from trialboot.core.bootset import word_of
 from trialboot.core.facts import EntryId, Unknown
 from trialboot.core.grubwords import VARIABLE, Command, commands_of, loaded
-from trialboot.core.menu import ADMIN_SAVED, BOOT_WORD, KNOWN_GOOD, SAVED, Menu, MenuEntry
+from trialboot.core.menu import (
+    ADMIN_SAVED,
+    BOOT_WORD,
+    GRUB,
+    GRUB_BLS,
+    KNOWN_GOOD,
+    SAVED,
+    Menu,
+    MenuEntry,
+)
 from trialboot.errors import LoaderError
 
 _BLOCK: Final = 1024
@@ -20,6 +31,9 @@ _HEADER: Final = b"# GRUB Environment Block\n"
 _LINUX: Final = frozenset({"linux", "linuxefi", "linux16"})
 _INITRD: Final = frozenset({"initrd", "initrdefi", "initrd16"})
 _SOURCES: Final = frozenset({"source", "configfile", ".", "blscfg", "extract_entries_source"})
+_READ_TOO: Final = ("/custom.cfg", "/user.cfg")
+"""What generated files source and the caller appends. RHEL keeps a password in user.cfg."""
+_BLS_FOLDERS: Final = frozenset({"", "/loader/entries", "/boot/loader/entries"})
 _ID_WORDS: Final = frozenset({"${menuentry_id_option}", "--id"})
 _WITH_VALUE: Final = frozenset({"--class", "--users", "--hotkey", "--source"})
 
@@ -46,9 +60,22 @@ def format_environment(values: Mapping[str, str]) -> bytes:
     return content.ljust(_BLOCK, b"#")
 
 
-def parse_menu(text: str, environment: Mapping[str, str]) -> Menu | Unknown:
-    """Read a generated grub.cfg with the environment block beside it."""
-    reading = _Reading()
+def names_boot_entries(text: str) -> bool:
+    """Tell whether a grub.cfg takes entries from `loader/entries`: parse_menu needs them then."""
+    return any(command[0] == "blscfg" for command in commands_of(text))
+
+
+def parse_menu(
+    text: str, environment: Mapping[str, str], boot_entries: Sequence[EntryFile] | None = None
+) -> Menu | Unknown:
+    """Read a generated grub.cfg with the environment block beside it.
+
+    `boot_entries` are the files of `loader/entries`; without them a menu that is made from such
+    files is Unknown.
+    """
+    if environment.get("env_block"):
+        return Unknown("GRUB keeps its environment in a second block, which is not read yet")
+    reading = _Reading(dict(environment), boot_entries)
     for command in commands_of(text):
         reading.take(command)
     if reading.trouble:
@@ -63,6 +90,7 @@ def parse_menu(text: str, environment: Mapping[str, str]) -> Menu | Unknown:
         host_default=reading.host_default,
         admin_saved=environment.get(ADMIN_SAVED, ""),
         known_good=_kept_in(entries),
+        loader=GRUB_BLS if reading.uses_boot_entries else GRUB,
     )
 
 
@@ -80,6 +108,11 @@ def _kept_in(entries: tuple[MenuEntry, ...]) -> str:
 class _Reading:
     """A grub.cfg as far as it was read: which blocks are open, and what was found."""
 
+    variables: dict[str, str]
+    boot_entries: Sequence[EntryFile] | None
+    uses_boot_entries: bool = False
+    conditions: list[bool | None] = field(default_factory=list)
+    """The open ones: whether each holds, None where only the boot decides."""
     entries: list[MenuEntry] = field(default_factory=list)
     submenus: list[MenuEntry] = field(default_factory=list)
     default: str = ""
@@ -92,6 +125,9 @@ class _Reading:
 
     def take(self, command: Command) -> None:
         """Go on by one command."""
+        self._follow(command)
+        if False in self.conditions:
+            return
         if command == ("{",):
             self._open()
         elif command == ("}",):
@@ -100,7 +136,30 @@ class _Reading:
             self._boot(command)
         else:
             self._set(command)
+            self._source(command)
             self.opening = command
+
+    def _follow(self, command: Command) -> None:
+        """Keep count of the conditions that are open."""
+        verb = _after_condition(command)[0]
+        if command[0] in {"else", "elif"} and self.conditions:
+            self.conditions[-1] = False if self.conditions[-1] else None
+        if verb == "if":
+            self.conditions.append(self._holds(command))
+        elif verb == "fi" and self.conditions:
+            self.conditions.pop()
+
+    def _holds(self, condition: Command) -> bool | None:
+        """Tell conditions that the environment block alone decides.
+
+        Fedora and RHEL write them in 10_linux, where kernelopts is missing, and in
+        08_fallback_counting, where an update of theirs counts boots.
+        """
+        if condition[:4] == ("if", "[", "-z", "${kernelopts}"):
+            return not self.variables.get("kernelopts")
+        if condition[:4] == ("if", "[", "-n", "${boot_counter}"):
+            return None if self.variables.get("boot_counter") else False
+        return None
 
     def _open(self) -> None:
         kind = self.opening[0] if self.opening else ""
@@ -135,13 +194,33 @@ class _Reading:
             self.path[-1] = _with_initrds(self.path[-1], words)
 
     def _set(self, command: Command) -> None:
+        known = not self.blocks and None not in self.conditions
         for name, value in _assignments(command):
+            self.variables[name] = value if known else f"${{{name}}}"
             if name == "trialboot_host_default":
                 self.host_default = value
             elif name == "default" and value not in {KNOWN_GOOD, "${next_entry}"}:
                 self._take_default(value)
-        if command[0] in _SOURCES and not command[-1].endswith("/custom.cfg"):
+
+    def _source(self, command: Command) -> None:
+        if command[0] == "blscfg" and self.boot_entries is not None:
+            self._add_boot_entries(command, self.boot_entries)
+        elif command[0] in _SOURCES and not command[-1].endswith(_READ_TOO):
             self.trouble = f"it goes on in another file: «{' '.join(command)}»"
+
+    def _add_boot_entries(self, command: Command, files: Sequence[EntryFile]) -> None:
+        folder = self.variables.get("blsdir", "")
+        if len(command) > 1 or None in self.conditions or folder not in _BLS_FOLDERS:
+            self.trouble = f"which boot entries it takes is not known: «{' '.join(command)}»"
+        if self.uses_boot_entries:
+            return
+        self.uses_boot_entries = True
+        parent = self.path[-1] if self.path else None
+        for entry in blscfg_entries(files, self.variables):
+            name = f"{parent.entry}>{entry.entry}" if parent else entry.entry
+            place = (*(parent.place if parent else ()), self.counts[-1])
+            self.entries.append(replace(entry, entry=EntryId(name), place=place))
+            self.counts[-1] += 1
 
     def _take_default(self, value: str) -> None:
         spec = SAVED if value == "${saved_entry}" else value

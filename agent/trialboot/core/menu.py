@@ -1,9 +1,11 @@
 """The boot menu: what the loader would boot next, and what the host itself asks for.
 
-Defaults are followed as GRUB follows them (grub-core/normal/menu.c).
+Defaults are followed as the loader of the menu follows them: GRUB (grub-core/normal/menu.c, and
+that file as Fedora and RHEL patch it) or systemd-boot (`core/systemdboot.py`).
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -12,6 +14,11 @@ from trialboot.core.facts import EntryId, Unknown
 
 KNOWN_GOOD: Final = EntryId("trialboot-known-good")
 """The entry of ours: the first of the menu, so that GRUB falls to it when all else is lost."""
+
+GRUB: Final = "grub"
+GRUB_BLS: Final = "grub-bls"
+"""A GRUB whose menu comes from `loader/entries` (Fedora, RHEL): it looks names up first."""
+SYSTEMD_BOOT: Final = "systemd-boot"
 
 SAVED: Final = "saved"
 """GRUB_DEFAULT=saved: the environment block's `saved_entry` is the default."""
@@ -22,12 +29,18 @@ ADMIN_SAVED: Final = "trialboot_admin_saved"
 BOOT_WORD: Final = "trialboot.boot"
 FIRMWARE_WORD: Final = "trialboot.firmware"
 
+_DIGITS: Final = 10
+"""No index has so many: int() refuses numbers of some thousand digits."""
 _PARTS: Final = re.compile(r"(?:>>|[^>])+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MenuEntry:
-    """One entry of the menu. Paths are as GRUB sees them: a separate /boot is not in them."""
+    """One entry of the menu.
+
+    Paths are as GRUB sees them: a separate /boot is not in them. Those of systemd-boot's entries
+    are the host's.
+    """
 
     entry: EntryId
     title: str
@@ -44,12 +57,18 @@ class MenuEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Menu:
-    """The whole menu, and what GRUB's environment block says about the next boot."""
+    """The whole menu, and what the loader keeps about the next boot.
+
+    GRUB keeps it in its environment block, systemd-boot in EFI variables.
+    """
 
     entries: tuple[MenuEntry, ...]
     submenus: tuple[MenuEntry, ...] = ()
     default_spec: str
-    """`saved`, or the literal id, title or index that the generated file names."""
+    """`saved`, or the literal id, title or index that the generated file names.
+
+    With systemd-boot the id that all its settings lead to; empty where none of them does.
+    """
     saved: str = ""
     once: str = ""
     host_default: str = ""
@@ -57,6 +76,10 @@ class Menu:
     admin_saved: str = ""
     known_good: Fingerprint | str = ""
     """The fingerprint that our own entry boots; empty without one."""
+    loader: str = GRUB
+    """`grub`, `grub-bls` or `systemd-boot`. Only `grub` is controlled; the others are read."""
+    booted: str = ""
+    """The entry of the present boot, where the loader told (LoaderEntrySelected)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +93,7 @@ class Resolved:
 
 
 def next_entry(menu: Menu) -> Resolved | Unknown:
-    """Say what GRUB would boot now."""
+    """Say what the loader would boot now."""
     if menu.once:
         return _resolve(menu, menu.once, "one-shot")
     if menu.default_spec == SAVED:
@@ -98,6 +121,8 @@ def entry_of(menu: Menu, command_line: str) -> EntryId | Unknown:
         if kept == menu.known_good:
             return KNOWN_GOOD
         return Unknown(f"no entry boots the kept boot set {kept} any more")
+    if menu.loader == SYSTEMD_BOOT:
+        return _booted_by_systemd_boot(menu, command_line)
     image = word_of(command_line, "BOOT_IMAGE")
     if isinstance(image, Unknown):
         return image
@@ -107,6 +132,24 @@ def entry_of(menu: Menu, command_line: str) -> EntryId | Unknown:
         if entry.kernel == kernel and entry.arguments.split() == arguments:
             return entry.entry
     return Unknown(f"no entry of the menu boots {kernel} with these arguments")
+
+
+def _booted_by_systemd_boot(menu: Menu, command_line: str) -> EntryId | Unknown:
+    """Find what fits the arguments; of several the one that the loader says it took.
+
+    systemd-boot adds `initrd=` words of its own, no BOOT_IMAGE.
+    """
+    words = [word for word in command_line.split() if not word.startswith("initrd=")]
+    fitting = [e for e in menu.entries if e.kernel and _plain_words(e.arguments) == words]
+    told = [e for e in fitting if e.entry == menu.booted]
+    if told or len(fitting) == 1:
+        return (told or fitting)[0].entry
+    many = "more than one entry" if fitting else "no entry"
+    return Unknown(f"{many} of the menu boots a kernel with these arguments")
+
+
+def _plain_words(arguments: str) -> list[str]:
+    return [word for word in arguments.split() if not word.startswith("initrd=")]
 
 
 def _without_ours(menu: Menu) -> Menu:
@@ -127,16 +170,20 @@ def _moved(entry: MenuEntry, gone: int) -> MenuEntry:
 
 
 def _resolve(menu: Menu, spec: str, asks: str) -> Resolved | Unknown:
-    """Walk down the submenus as GRUB does: number, else id or title, else the first entry."""
-    parts: list[str] = _PARTS.findall(spec)
+    """Walk down the submenus as GRUB does: number, else id or title, else the first entry.
+
+    systemd-boot has no submenus and no numbers.
+    """
+    names = [spec] if menu.loader == SYSTEMD_BOOT else _PARTS.findall(spec)
+    parts: list[str] = [name for name in names if name]
     odd = [part for part in parts if _is_number(part[0]) and not _is_number(part)]
-    if odd:
+    if odd and menu.loader == GRUB:
         return Unknown(f"{asks} «{spec}»: GRUB versions differ over names that start with a digit")
     place: tuple[int, ...] = ()
     fell_back = not parts
     while level := _level(menu, place):
         part = parts.pop(0) if parts else ""
-        found = _named(level, part)
+        found = _LOOK_UP[menu.loader](level, part)
         fell_back = fell_back or (found is None and bool(part))
         node = found or level[0]
         if node not in menu.submenus:
@@ -161,14 +208,40 @@ def _level(menu: Menu, place: tuple[int, ...]) -> list[MenuEntry]:
     return sorted(here, key=lambda node: node.place)
 
 
+def _numbered_first(level: list[MenuEntry], part: str) -> MenuEntry | None:
+    return _numbered(level, part) if _is_number(part) else _named(level, part)
+
+
+def _named_first(level: list[MenuEntry], part: str) -> MenuEntry | None:
+    """Look up as GRUB of Fedora and RHEL does (`get_entry_number_helper`).
+
+    An id that begins with the digits of a machine id is a name to it, not a bad number.
+    """
+    return _named(level, part) or _numbered(level, part)
+
+
+def _exactly(level: list[MenuEntry], part: str) -> MenuEntry | None:
+    return next((node for node in level if node.entry == part), None)
+
+
+def _numbered(level: list[MenuEntry], part: str) -> MenuEntry | None:
+    index = int(part) if _is_number(part) and len(part) < _DIGITS else len(level)
+    return level[index] if index < len(level) else None
+
+
 def _named(level: list[MenuEntry], part: str) -> MenuEntry | None:
-    if _is_number(part):
-        index = int(part)
-        return level[index] if index < len(level) else None
-    names = ((node, _PARTS.findall(node.entry)[-1]) for node in level)
+    """Find an id, else a title."""
+    names = [(node, (_PARTS.findall(node.entry) or [""])[-1]) for node in level]
     wanted = part.replace(">>", ">")
     return next((n for n, own in names if part == own or wanted == n.title), None)
 
 
 def _is_number(part: str) -> bool:
     return part.isascii() and part.isdigit()
+
+
+_LOOK_UP: Final[dict[str, Callable[[list[MenuEntry], str], MenuEntry | None]]] = {
+    GRUB: _numbered_first,
+    GRUB_BLS: _named_first,
+    SYSTEMD_BOOT: _exactly,
+}

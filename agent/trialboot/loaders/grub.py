@@ -25,6 +25,7 @@ from trialboot.core.menu import (
     ADMIN_SAVED,
     BOOT_WORD,
     FIRMWARE_WORD,
+    GRUB,
     KNOWN_GOOD,
     SAVED,
     Menu,
@@ -58,6 +59,8 @@ class Grub:
         menu = read_menu(self.host)
         if isinstance(menu, Unknown):
             raise LoaderError(menu.why)
+        if menu.loader != GRUB:
+            raise LoaderError(f"the boot loader is {menu.loader}: read, but not controlled yet")
         return menu
 
     def make_default(self, entry: EntryId) -> None:

@@ -8,10 +8,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from trialboot.core.bls import EntryFile
 from trialboot.core.facts import EntryId, Unknown
-from trialboot.core.grub import format_environment, parse_environment, parse_menu
+from trialboot.core.grub import (
+    format_environment,
+    names_boot_entries,
+    parse_environment,
+    parse_menu,
+)
 from trialboot.core.grubwords import as_script, commands_of, loaded
 from trialboot.core.menu import (
+    GRUB,
+    GRUB_BLS,
     KNOWN_GOOD,
     Menu,
     MenuEntry,
@@ -245,6 +253,131 @@ def test_the_known_good_without_its_word_has_no_fingerprint() -> None:
     assert menu_of(f"menuentry 'a' --id {KNOWN_GOOD} {{\n linux /a\n}}\n").known_good == ""
 
 
+MACHINE = "6a9857a393724b7a981ebb5b8495b9ea"
+BLS_OLD, BLS_NEW = f"{MACHINE}-6.11.0-63.fc42.x86_64", f"{MACHINE}-6.12.1-1.fc42.x86_64"
+BLS_FILES = [
+    EntryFile(name=f"{name}.conf", text=f"title {name}\nlinux /{name}\noptions $kernelopts\n")
+    for name in (BLS_OLD, BLS_NEW, f"{MACHINE}-0-rescue")
+]
+BLS = """\
+if [ "${next_entry}" ] ; then
+   set default="${next_entry}"
+else
+   set default="${saved_entry}"
+fi
+if [ -f ${prefix}/user.cfg ]; then
+  source ${prefix}/user.cfg
+fi
+insmod increment
+if [ -n "${boot_counter}" -a "${boot_success}" = "0" ]; then
+  if  [ "${boot_counter}" = "0" -o "${boot_counter}" = "-1" ]; then
+    set default=1
+  else
+    decrement boot_counter
+  fi
+fi
+if [ -z "${kernelopts}" ]; then
+  set kernelopts="root=UUID=a ro"
+fi
+insmod blscfg
+blscfg
+menuentry 'Windows' --id win {
+ chainloader /win
+}
+"""
+
+
+def bls_menu(text: str = BLS, **environment: str) -> Menu | Unknown:
+    return parse_menu(text, environment, BLS_FILES)
+
+
+@pytest.mark.parametrize(
+    ("environment", "entry", "fell_back"),
+    [
+        ({}, BLS_NEW, True),
+        ({"saved_entry": BLS_OLD}, BLS_OLD, False),
+        ({"saved_entry": "1"}, BLS_OLD, False),
+        ({"saved_entry": BLS_NEW, "next_entry": BLS_OLD}, BLS_OLD, False),
+        ({"saved_entry": f"{MACHINE}-gone"}, BLS_NEW, True),
+        ({"saved_entry": "9"}, BLS_NEW, True),
+        ({"saved_entry": "win"}, "win", False),
+        ({"saved_entry": "3"}, "win", False),
+        ({"saved_entry": "9" * 5000}, BLS_NEW, True),
+    ],
+)
+def test_the_boot_entries_stand_where_blscfg_is_and_names_go_before_numbers(
+    environment: dict[str, str],
+    entry: str,
+    fell_back: bool,  # noqa: FBT001  a column of the table
+) -> None:
+    menu = bls_menu(**environment)
+    assert isinstance(menu, Menu)
+    assert menu.loader == GRUB_BLS
+    assert [e.place for e in menu.entries] == [(0,), (1,), (2,), (3,)]
+    assert resolved(next_entry(menu)) == (entry, fell_back)
+
+
+def test_kernelopts_come_from_the_environment_else_from_the_menu() -> None:
+    for environment, line in (({}, "root=UUID=a ro"), ({"kernelopts": "root=b"}, "root=b")):
+        menu = bls_menu(**environment)
+        assert isinstance(menu, Menu)
+        assert (menu.entries[0].arguments, menu.entries[0].doubt) == (line, "")
+        assert entry_of(menu, f"BOOT_IMAGE=(hd0,gpt2)/{BLS_OLD} {line}") == BLS_OLD
+
+
+def test_a_value_that_the_boot_decides_is_in_doubt() -> None:
+    text = "if [ $x = y ]; then\n set kernelopts=a\nelse\n set kernelopts=b\nfi\n" + BLS
+    menu = bls_menu(text)
+    assert isinstance(menu, Menu)
+    assert "depends on the boot" in menu.entries[0].doubt
+
+
+def test_what_follows_a_condition_that_does_not_hold_is_read() -> None:
+    text = BLS.replace(
+        "  set kernelopts=", "  set a=b\nelif [ c ]; then\n  set d=e\nelse\n set f="
+    )
+    menu = bls_menu(text, kernelopts="g")
+    assert isinstance(menu, Menu)
+    assert menu.entries[0].arguments == "g"
+
+
+def test_boot_entries_may_stand_in_a_submenu_and_are_taken_once() -> None:
+    text = "submenu 'All' --id all {\n blscfg\n}\nblscfg\nset default='all>1'\n"
+    menu = bls_menu(text, kernelopts="a")
+    assert isinstance(menu, Menu)
+    assert [e.place for e in menu.entries] == [(0, 0), (0, 1), (0, 2)]
+    assert resolved(next_entry(menu)) == (f"all>{BLS_OLD}", False)
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "why"),
+    [
+        (BLS, {"boot_counter": "1"}, "depends on the boot"),
+        (BLS, {"env_block": "(hd0)512+1"}, "second block"),
+        (BLS, {"blsdir": "/root/loader"}, "not known"),
+        (BLS.replace("\nblscfg\n", "\nblscfg default\n"), {}, "not known: «blscfg default»"),
+        (BLS.replace("\nblscfg\n", "\nif [ a ]; then\nblscfg\nfi\n"), {}, "not known"),
+        (BLS + "source /other.cfg\n", {}, "another file"),
+    ],
+)
+def test_a_menu_of_boot_entries_that_the_boot_decides_is_unevaluable(
+    text: str, environment: dict[str, str], why: str
+) -> None:
+    menu = bls_menu(text, **environment)
+    assert isinstance(menu, Unknown)
+    assert why in menu.why
+
+
+def test_a_menu_says_whether_it_needs_boot_entries() -> None:
+    assert names_boot_entries(BLS)
+    assert not names_boot_entries(PLAIN)
+    assert menu_of(PLAIN).loader == GRUB
+
+
+def test_an_entry_without_a_name_breaks_nothing() -> None:
+    assert resolved(next_entry(menu_of("menuentry {\n}\nset default=a\n"))) == ("", True)
+
+
 NAMES = st.text(string.ascii_letters + "_", min_size=1, max_size=12)
 VALUES = st.text(string.printable + "é#\\\n", max_size=30).map(lambda v: v.replace("\r", ""))
 
@@ -302,6 +435,7 @@ def test_quotes_mean_the_same_to_grub_and_to_the_kernel() -> None:
 @given(st.text(max_size=200))
 def test_any_text_is_a_menu_or_unknown(text: str) -> None:
     assert isinstance(parse_menu(text, {}), Unknown | Menu)
+    assert isinstance(parse_menu(f"{BLS}{text}", {}, BLS_FILES), Unknown | Menu)
 
 
 @given(st.data())

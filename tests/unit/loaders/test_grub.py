@@ -1,10 +1,12 @@
 """The GRUB loader against a folder that looks like a host."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.unit.boot_hosts import BootHost, fedora, systemd_boot
 from tests.unit.loaders.host_folder import (
     OLD,
     SIMPLE,
@@ -21,6 +23,10 @@ from trialboot.loaders.grub import Grub
 from trialboot.loaders.interface import Loader
 from trialboot.readers.bootmenu import host_path
 from trialboot.writers import vault
+
+
+def tree(root: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def kept(node: Node) -> Grub:
@@ -49,6 +55,18 @@ def boots(node: Node) -> Resolved:
 def test_grub_is_a_loader(tmp_path: Path) -> None:
     loader: Loader = Grub(make_node(tmp_path).host)
     assert loader.state().default_spec == "0"
+
+
+@pytest.mark.parametrize("make", [fedora, systemd_boot])
+def test_a_loader_that_is_only_read_is_not_written(
+    tmp_path: Path, make: Callable[[Path], BootHost]
+) -> None:
+    host = make(tmp_path)
+    before = tree(tmp_path)
+    for act in (Grub(host.host).state, lambda: Grub(host.host).make_default(EntryId(OLD))):
+        with pytest.raises(LoaderError, match="read, but not controlled yet"):
+            act()
+    assert tree(tmp_path) == before
 
 
 def test_the_known_good_becomes_the_first_entry_and_the_default(tmp_path: Path) -> None:
@@ -238,7 +256,7 @@ def test_an_odd_quote_is_refused_before_anything_is_written(tmp_path: Path) -> N
 def test_an_unreadable_menu_is_told(tmp_path: Path) -> None:
     node = make_node(tmp_path)
     (tmp_path / "boot/grub/grub.cfg").unlink()
-    with pytest.raises(LoaderError, match="errno 2"):
+    with pytest.raises(LoaderError, match="No such file"):
         Grub(node.host).state()
 
 

@@ -37,10 +37,13 @@ def test_garbage_is_to_grub_an_environment_without_keys(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read_names_file_and_errno(tmp_path: Path) -> None:
-    host = host_with(tmp_path)
-    assert read_menu(host) == Unknown("/boot/grub/grub.cfg: No such file or directory (errno 2)")
+    host = host_with(tmp_path, grub_cfg=MENU)
     (tmp_path / "boot/grub/grubenv").mkdir()
     assert read_menu(host) == Unknown("/boot/grub/grubenv: Is a directory (errno 21)")
+    (tmp_path / "boot/grub/grubenv").rmdir()
+    (tmp_path / "boot/grub/grub.cfg").unlink()
+    (tmp_path / "boot/grub/grub.cfg").mkdir()
+    assert read_menu(host) == Unknown("/boot/grub/grub.cfg: Is a directory (errno 21)")
 
 
 def test_a_custom_file_that_sets_the_default_is_seen(tmp_path: Path) -> None:
