@@ -1,0 +1,215 @@
+"""Unpacks module files and asks a kernel's index of aliases: the door to libkmod and libzstd.
+
+Both are C libraries, called by ctypes: a `modinfo` or `modprobe --resolve-alias` would be one
+process a question. xz and gzip come with Python, and libkmod unpacks those no faster.
+"""
+
+import ctypes
+import functools
+import lzma
+import os
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from trialboot.errors import HostError
+
+MOST: Final = 64 << 20
+"""Bytes that a file may have, packed or unpacked, before it is refused: 64 MiB."""
+
+LIBKMOD: Final = "libkmod.so.2"
+LIBZSTD: Final = "libzstd.so.1"
+
+Functions: TypeAlias = Mapping[str, tuple[object, tuple[object, ...]]]
+"""Name of a C function -> its result and its arguments."""
+
+_SAID: Final = f"it unpacks to more than {MOST >> 20} MiB"
+_XZ_MEMORY: Final = 128 << 20  # the kernel's own modules ask for 2 MiB
+_GZIP: Final = 16 + zlib.MAX_WBITS  # with gzip's header and nothing else
+_ZSTD_DAMAGED: Final = (1 << 64) - 2  # ZSTD_CONTENTSIZE_ERROR
+_INVALID: Final = -22  # -EINVAL
+_SILENT: Final = -1  # below LOG_EMERG: what libkmod has to say comes as its answer
+_INDEX: Final = struct.Struct(">III")  # magic, version, offset of the root
+_INDEX_BEGINS: Final = (0xB007F457, 0x00020001)
+_INDEXES: Final = ("modules.dep.bin", "modules.alias.bin", "modules.builtin.bin")
+_INDEX_OF_BUILTIN: Final = "modules.builtin.alias.bin"  # may lack, and libkmod does without
+_OFFSET_IN_FILE: Final = 0x0FFFFFFF  # the upper four bits of an offset say what the node holds
+
+_KMOD_FUNCTIONS: Final[Functions] = {
+    "kmod_new": (ctypes.c_void_p, (ctypes.c_char_p, ctypes.c_void_p)),
+    "kmod_unref": (ctypes.c_void_p, (ctypes.c_void_p,)),
+    "kmod_set_log_priority": (None, (ctypes.c_void_p, ctypes.c_int)),
+    "kmod_load_resources": (ctypes.c_int, (ctypes.c_void_p,)),
+    "kmod_module_new_from_lookup": (
+        ctypes.c_int,
+        (ctypes.c_void_p, ctypes.c_char_p, ctypes.POINTER(ctypes.c_void_p)),
+    ),
+    "kmod_list_next": (ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_void_p)),
+    "kmod_module_get_module": (ctypes.c_void_p, (ctypes.c_void_p,)),
+    "kmod_module_get_name": (ctypes.c_char_p, (ctypes.c_void_p,)),
+    "kmod_module_unref": (ctypes.c_void_p, (ctypes.c_void_p,)),
+    "kmod_module_unref_list": (ctypes.c_int, (ctypes.c_void_p,)),
+}
+_ZSTD_FUNCTIONS: Final[Functions] = {
+    "ZSTD_decompressBound": (ctypes.c_ulonglong, (ctypes.c_char_p, ctypes.c_size_t)),
+    "ZSTD_decompress": (
+        ctypes.c_size_t,
+        (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t),
+    ),
+    "ZSTD_isError": (ctypes.c_uint, (ctypes.c_size_t,)),
+}
+
+
+def unpack_xz(packed: bytes) -> bytes:
+    """Unpack one xz stream of at most `MOST` bytes. Raises `HostError`."""
+    unpacker = lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+    try:
+        content = unpacker.decompress(packed, MOST + 1)
+    except lzma.LZMAError as error:
+        raise HostError(f"it cannot be unpacked: {error}") from error
+    return _whole(content, ended=unpacker.eof)
+
+
+def unpack_gzip(packed: bytes) -> bytes:
+    """Unpack one gzip member of at most `MOST` bytes. Raises `HostError`."""
+    unpacker = zlib.decompressobj(_GZIP)
+    try:
+        content = unpacker.decompress(packed, MOST + 1)
+    except zlib.error as error:
+        raise HostError(f"it cannot be unpacked: {error}") from error
+    return _whole(content, ended=unpacker.eof)
+
+
+def unpack_zstd(packed: bytes, *, library: str = LIBZSTD) -> bytes:
+    """Unpack zstd frames to at most `MOST` bytes. Raises `HostError`, also without the library."""
+    zstd = _zstd(library)
+    bound = zstd.ZSTD_decompressBound(packed, len(packed))
+    if not packed or bound == _ZSTD_DAMAGED:
+        raise HostError("it cannot be unpacked: it is no whole zstd frame")
+    if bound > MOST:
+        raise HostError(_SAID)
+    room = ctypes.create_string_buffer(bound)
+    size = zstd.ZSTD_decompress(room, bound, packed, len(packed))
+    if zstd.ZSTD_isError(size):
+        raise HostError("it cannot be unpacked: its zstd frames are damaged")
+    return ctypes.string_at(room, size)
+
+
+def look_up(
+    folder: Path, aliases: Iterable[str], *, library: str = LIBKMOD
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Name the modules of a kernel's folder that answer to each alias, as modprobe finds them.
+
+    Modules built into the kernel answer too. What this host's modprobe.d says (blacklists, aliases
+    of its own) is left out: the same question is asked of several kernels. Raises `HostError`
+    without the library or without an index that depmod finished.
+    """
+    kmod = _kmod(library)
+    for name in _INDEXES:
+        _check_index(folder / name)
+    if _is_filled(folder / _INDEX_OF_BUILTIN):
+        _check_index(folder / _INDEX_OF_BUILTIN)
+    with _context(kmod, folder) as context:
+        return tuple((alias, _answers(kmod, context, alias)) for alias in aliases)
+
+
+def _whole(content: bytes, *, ended: bool) -> bytes:
+    if len(content) > MOST:
+        raise HostError(_SAID)
+    if not ended:
+        raise HostError("it cannot be unpacked: it is cut short")
+    return content
+
+
+@functools.lru_cache
+def _kmod(name: str) -> ctypes.CDLL:
+    return _bind(name, _KMOD_FUNCTIONS)
+
+
+@functools.lru_cache
+def _zstd(name: str) -> ctypes.CDLL:
+    return _bind(name, _ZSTD_FUNCTIONS)
+
+
+def _bind(name: str, functions: Functions) -> ctypes.CDLL:
+    """Load a library by its soname: ctypes' own search would start programs."""
+    try:
+        library = ctypes.CDLL(name)
+        for function, (result, arguments) in functions.items():
+            bound = getattr(library, function)
+            bound.restype, bound.argtypes = result, arguments
+    except (OSError, AttributeError) as error:
+        raise HostError(f"{name} cannot be used: {error}") from error
+    return library
+
+
+def _check_index(path: Path) -> None:
+    """Refuse an index that depmod did not finish: libkmod would read beyond its end and die.
+
+    depmod writes the root last and its place into the head after that, so an index that is cut
+    short has its root beyond its end. Without any module it is a head and nothing else.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(_INDEX.size)
+            size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise HostError(f"{path.name} cannot be read: {error.strerror}") from error
+    if len(head) < _INDEX.size:
+        raise HostError(f"{path.name} is cut short: run depmod")
+    magic, version, root = _INDEX.unpack(head)
+    is_empty = root == size == _INDEX.size  # no bit says that the root holds anything
+    is_whole = _INDEX.size <= root & _OFFSET_IN_FILE < size
+    if (magic, version) != _INDEX_BEGINS or not (is_empty or is_whole):
+        raise HostError(f"{path.name} is damaged: run depmod")
+
+
+def _is_filled(path: Path) -> bool:
+    """Tell whether depmod had anything to write: before 5.2 no kernel told of what is built in."""
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False
+
+
+@contextmanager
+def _context(kmod: ctypes.CDLL, folder: Path) -> Iterator[int]:
+    nothing = (ctypes.c_char_p * 1)(None)  # no folder of configuration
+    context = kmod.kmod_new(os.fsencode(folder), ctypes.byref(nothing))
+    if not context:
+        raise HostError(f"libkmod cannot open {folder}")
+    try:
+        kmod.kmod_set_log_priority(context, _SILENT)
+        problem = kmod.kmod_load_resources(context)
+        if problem < 0:
+            raise HostError(f"libkmod cannot read {folder}: {os.strerror(-problem)}")
+        yield context
+    finally:
+        kmod.kmod_unref(context)
+
+
+def _answers(kmod: ctypes.CDLL, context: int, alias: str) -> tuple[str, ...]:
+    found = ctypes.c_void_p()
+    problem = kmod.kmod_module_new_from_lookup(
+        context, alias.encode(errors="surrogateescape"), ctypes.byref(found)
+    )
+    if problem == _INVALID:
+        return ()  # it is no alias to libkmod, so nobody answers to it: brackets do not match
+    if problem < 0:
+        raise HostError(f"libkmod cannot look up {alias}: {os.strerror(-problem)}")
+    try:
+        return tuple(sorted(set(_names(kmod, found))))
+    finally:
+        kmod.kmod_module_unref_list(found)
+
+
+def _names(kmod: ctypes.CDLL, found: ctypes.c_void_p) -> Iterator[str]:
+    item = found.value
+    while item:
+        module = kmod.kmod_module_get_module(item)
+        yield kmod.kmod_module_get_name(module).decode(errors="replace")
+        kmod.kmod_module_unref(module)
+        item = kmod.kmod_list_next(found, item)
