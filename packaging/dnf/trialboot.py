@@ -9,6 +9,7 @@ import atexit
 import os
 import re
 import subprocess  # noqa: TID251  a plugin of dnf, not part of the agent
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -84,14 +85,21 @@ def plan_line(item):
 
 
 def leave_note(event, plan=""):
-    """Let the hook write a note; it takes a plan behind the first empty line, as from apt."""
-    run(
-        [HOOK, event],
-        input=f"\n{plan}".encode("utf-8", "replace"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=dict(os.environ, DPKG_HOOK_ACTION="dnf", DPKG_ROOT=""),
-    )
+    """Let the hook write a note; it takes a plan behind the first empty line, as from apt.
+
+    The plan is handed over as a file: dnf runs with SIGPIPE at its default, and a hook that ended
+    before it has read a pipe would take dnf with it.
+    """
+    with tempfile.TemporaryFile() as told:
+        told.write(f"\n{plan}".encode("utf-8", "replace"))
+        told.seek(0)
+        run(
+            [HOOK, event],
+            stdin=told,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=dict(os.environ, DPKG_HOOK_ACTION="dnf", DPKG_ROOT=""),
+        )
 
 
 def run(argv, **options):
