@@ -12,31 +12,60 @@ from trialboot.config import Config, parse_config
 ROOT = Path(__file__).parents[3]
 DASH = shutil.which("dash") or "/bin/sh"
 HOOK = "/usr/lib/trialboot/package-hook"
+NOTICE = "/usr/lib/trialboot/package-notice"
 SCRIPTS = [
     *("packaging/build-deb", "packaging/dpkg/package-hook", "packaging/dpkg/zzz-trialboot"),
+    *("packaging/dpkg/package-notice", "packaging/motd/85-trialboot"),
     *("debian/trialboot.postinst", "debian/trialboot.prerm", "debian/trialboot.postrm"),
     "debian/tests/smoke",
 ]
 
 
-def test_apt_reads_our_configuration_as_it_is_meant(tmp_path: Path) -> None:
+def apt_configuration(folder: Path) -> list[str]:
+    """Have apt itself say what it understood, in its order."""
     apt_config = shutil.which("apt-config")
     if apt_config is None:
         pytest.skip("apt-config is not here")
-    configuration = tmp_path / "apt.conf"
+    configuration = folder / "apt.conf"
     configuration.write_text(
         f'Dir::Etc::parts "{ROOT}/packaging/apt"; Dir::Etc::main "/dev/null";\n'
     )
-    dump = subprocess.run(
+    return subprocess.run(
         [apt_config, "dump"],
         env={"PATH": "/usr/bin:/bin", "APT_CONFIG": str(configuration)},
         capture_output=True,
         text=True,
         check=True,
     ).stdout.splitlines()
+
+
+def test_apt_reads_our_configuration_as_it_is_meant(tmp_path: Path) -> None:
+    dump = apt_configuration(tmp_path)
     assert f'DPkg::Pre-Install-Pkgs:: "{HOOK} begin 2>/dev/null || true";' in dump
-    assert f'DPkg::Post-Invoke:: "{HOOK} end 2>/dev/null || true";' in dump
     assert f'DPkg::Tools::Options::{HOOK}::Version "3";' in dump
+    assert [line for line in dump if line.startswith("DPkg::Post-Invoke::")] == [
+        f'DPkg::Post-Invoke:: "{HOOK} end 2>/dev/null || true";',
+        f'DPkg::Post-Invoke:: "{NOTICE} 2>/dev/null || true";',
+    ], "the notice comes after the end of what it tells of"
+
+
+def test_every_line_for_apt_begins_with_its_program_and_survives_its_absence(
+    tmp_path: Path,
+) -> None:
+    dump = apt_configuration(tmp_path)
+    lines = [line.split('"')[1] for line in dump if "/usr/lib/trialboot/" in line and "||" in line]
+    assert len(lines) == 3
+    for line in lines:
+        assert line.split()[0] in {HOOK, NOTICE}, "apt takes the protocol from the first word"
+        assert line.endswith(" 2>/dev/null || true")
+        absent = line.replace("/usr/lib/trialboot", str(tmp_path))
+        done = subprocess.run(["/bin/sh", "-c", absent], capture_output=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_our_lines_for_apt_come_before_those_of_others() -> None:
+    (name,) = (path.name for path in (ROOT / "packaging/apt").iterdir())
+    assert all(name < other for other in ("05etckeeper", "20packagekit", "99needrestart"))
 
 
 def test_dpkg_calls_the_hook_and_survives_its_absence() -> None:
@@ -88,6 +117,38 @@ def _run_hook(hook: Path) -> subprocess.CompletedProcess[str]:
         check=False,
         timeout=20,
     )
+
+
+@pytest.mark.parametrize(
+    ("motd", "said"),
+    [
+        (None, ""),
+        ("", ""),
+        ("The next boot switches the kernel.\n", "The next boot switches the kernel.\n"),
+        ("1\n2\n3\n4\n5\n6\n", "1\n2\n3\n4\n5\n"),
+        ("a\x1b[31m\x07b\r\t«→»\n", "a[31mb«→»\n"),
+        ("x" * 5000, "x" * 2000),
+    ],
+)
+def test_the_message_of_the_day_says_what_the_daemon_wrote(
+    tmp_path: Path, motd: str | None, said: str
+) -> None:
+    place = tmp_path / "motd"
+    if motd is not None:
+        place.write_bytes(motd.encode())
+    script = tmp_path / "85-trialboot"
+    text = (ROOT / "packaging/motd/85-trialboot").read_text()
+    assert "\nmotd=/run/trialboot/motd\n" in text
+    script.write_text(text.replace("motd=/run/trialboot/motd", f"motd={place}"))
+    for output in ("", " >/dev/full", " >&-"):
+        done = subprocess.run(
+            ["/bin/sh", "-c", f"{DASH} {script}{output} 2>/dev/null"],
+            capture_output=True,
+            check=False,
+            timeout=20,
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout.decode() == ("" if output else said)
 
 
 def test_the_bus_lets_everybody_look_and_only_root_act() -> None:
