@@ -7,7 +7,6 @@ For the distribution's own Python (3.6 and later): dnf and the standard library 
 
 import atexit
 import os
-import re
 import subprocess  # noqa: TID251  a plugin of dnf, not part of the agent
 import tempfile
 from contextlib import suppress
@@ -18,14 +17,9 @@ import dnf
 HOOK = "/usr/lib/trialboot/package-hook"
 NOTICE = "/usr/lib/trialboot/package-notice"
 SPOOL = Path("/var/lib/trialboot/spool")
-STATE = Path("/run/trialboot")
 PATIENCE = 10
 """Seconds for one program of ours; the hook takes milliseconds."""
 
-# The same names as in dnf5-hook.
-BOOT = re.compile(
-    r"kernel|kmod-|akmod-|dkms|dracut|grub|shim|systemd-boot|.*(firmware|microcode|ucode)"
-)
 ACTIONS = {
     "Removed": "remove",
     "Upgraded": "replaced",
@@ -64,9 +58,6 @@ class Trialboot(dnf.Plugin):
         # dnf does not call transaction() after a transaction that failed.
         self._running = True
         atexit.register(self.transaction)
-        if any(BOOT.match(item.name) for item in items) and STATE.is_dir():
-            with suppress(OSError):
-                (STATE / "plan-touches-boot").touch()
         leave_note("begin", "".join(map(plan_line, items)))
 
     def _end(self):

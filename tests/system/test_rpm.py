@@ -14,7 +14,7 @@ from tests.system import roots, rpms
 from tests.system.packages import SPOOL
 from tests.system.rpms import FAIL, KILL, TRIGGERED, RpmHost, file_name
 from trialboot.core.facts import Package
-from trialboot.core.transactions import Note
+from trialboot.core.transactions import Note, leader_of
 from trialboot.host import Host
 from trialboot.readers.dnfhistory import read_unfinished
 from trialboot.readers.rpmdb import read_rpm_packages
@@ -120,6 +120,7 @@ def test_our_package_is_whole_and_its_services_follow_the_preset(host: RpmHost) 
     enabled = host.run("systemctl", "is-enabled", "trialbootd.service", "trialboot-metrics.socket")
     assert enabled.split() == ["enabled", "enabled"]
     assert (host.place / SPOOL).stat().st_mode & 0o777 == 0o700
+    assert (host.place / "etc/motd.d/trialboot").readlink() == Path("/run/trialboot/motd")
 
 
 @on_each
@@ -205,17 +206,23 @@ def test_without_a_spool_nothing_is_left(host: RpmHost) -> None:
 
 @on_each
 def test_a_notice_stands_at_the_end_of_a_plan_that_touches_the_boot(host: RpmHost) -> None:
-    notice = (
-        "#!/bin/sh\n[ ! -e /run/trialboot/plan-touches-boot ] || echo 'the next boot changes'\n"
-    )
-    host.write("/usr/lib/trialboot/package-notice", notice, 0o755)
     told = {}
     for name in ("toy-plain", "toy-app"):
         words = " ".join(host.words("install", name))
         with host.at_terminal(f"mkdir -p /run/trialboot; {words}") as terminal:
             assert terminal.wait() == 0
-            told[name] = "the next boot changes" in terminal.said
+            told[name] = "\ntrialboot: this run touched what boots" in terminal.said
     assert told == {"toy-plain": False, "toy-app": True}
+
+
+@on_each
+def test_all_notes_of_a_transaction_have_one_leader(host: RpmHost) -> None:
+    host.dnf("install", "toy-app")
+    leaders = {leader_of(note) for note in host.notes()}
+    assert [leader.name for leader in leaders] == [rpms.DNF[host.suite]]
+    host.rpm("--erase", "toy-app", "kernel-core")
+    leaders = {leader_of(note) for note in host.notes()}
+    assert [leader.name for leader in leaders] == ["rpm"]
 
 
 @on_each
