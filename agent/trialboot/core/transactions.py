@@ -17,6 +17,8 @@ from trialboot.core.language import Word
 QUIET: Final = 60.0
 """Seconds after its end in which a leader may begin again and it is the same transaction:
 unattended-upgrades reopens its cache between its steps, which takes seconds on a busy node."""
+SILENT: Final = 600.0
+"""Seconds without a note after which a run is over that nobody leads, as far as can be told."""
 KEPT: Final = 200
 """Transactions that the journal holds."""
 PLANNED_AT_MOST: Final = 500
@@ -156,6 +158,8 @@ class Transaction:
     planned: tuple[str, ...] = ()
     """Names of the packages, in the order of the plan."""
     changes: tuple[PackageChange, ...] | Unknown = ()
+    frontend: bool = False
+    """It was a frontend that told its beginning: what its runs of dpkg tell lies in between."""
     settled: bool = False
     """The package database has been asked about it since its last note."""
     heard: tuple[float, int] = (0.0, 0)
@@ -243,7 +247,7 @@ def take(
         if _is_about_a_run(note) and not _is_heard(journal, note):
             fold = _begin if note.event in _BEGINS else _end
             journal = fold(journal, note, alive)
-    return _without_the_dead(journal, boot, alive)[-KEPT:]
+    return tuple(_checked(each, boot, alive) for each in journal)[-KEPT:]
 
 
 def _is_about_a_run(note: Note) -> bool:
@@ -264,20 +268,35 @@ def _last_of(journal: Journal, note: Note) -> Transaction | None:
 
 
 def _begin(journal: Journal, note: Note, alive: frozenset[int]) -> Journal:
+    last = _last_of(journal, note)
+    if last is not None and last.state is State.OPEN and _is_the_same_step(last, note):
+        return _with(journal, last, _heard(last, note))
     if journal and _goes_on(journal[-1], note):
         last = journal[-1]
         again = replace(
-            last,
+            _heard(last, note),
             state=State.OPEN,
             why="",
             cycles=last.cycles + 1,
             planned=_planned(last.planned, note),
+            frontend=not note.event.startswith("dpkg-"),
             settled=False,
-            heard=(note.at, note.pid),
         )
-        return (*journal[:-1], again)
+        return _with(journal, last, again)
     given_up = tuple(_given_up(each, note, alive) for each in journal)
     return (*given_up, _opened(journal, note))
+
+
+def _is_the_same_step(last: Transaction, note: Note) -> bool:
+    """Tell a beginning that was told already, in other words.
+
+    aptitude gives its lock away, so each of its runs of dpkg takes itself for a bare one.
+    unattended-upgrades reads apt's configuration twice: each of its steps calls each hook twice.
+    """
+    if note.event == "dpkg-begin":
+        return last.frontend
+    names = _planned((), note)
+    return bool(names) and set(names) <= set(last.planned) and note.at - last.heard[0] <= QUIET
 
 
 def _goes_on(last: Transaction, note: Note) -> bool:
@@ -287,6 +306,14 @@ def _goes_on(last: Transaction, note: Note) -> bool:
     if last.state is State.OPEN:
         return last.cycles > 1  # an aborted step of many; an aborted first one is superseded
     return last.closed_at is not None and note.at - last.closed_at <= QUIET
+
+
+def _heard(each: Transaction, note: Note) -> Transaction:
+    return replace(each, heard=(note.at, note.pid))
+
+
+def _with(journal: Journal, old: Transaction, new: Transaction) -> Journal:
+    return tuple(new if each is old else each for each in journal)
 
 
 def _given_up(each: Transaction, note: Note, alive: frozenset[int]) -> Transaction:
@@ -311,7 +338,8 @@ def _end(journal: Journal, note: Note, alive: frozenset[int]) -> Journal:
     if last is None or not _may_end(last, note):
         lone = _closed(_opened(journal, note), note)
         return (*journal, replace(lone, why="its beginning was not told"))
-    return tuple(_closed(each, note) if each is last else each for each in journal)
+    within = last.frontend and note.event == "dpkg-end" and last.state is State.OPEN
+    return _with(journal, last, _heard(last, note) if within else _closed(last, note))
 
 
 def _may_end(last: Transaction, note: Note) -> bool:
@@ -323,12 +351,7 @@ def _may_end(last: Transaction, note: Note) -> bool:
 
 def _closed(each: Transaction, note: Note) -> Transaction:
     return replace(
-        each,
-        state=State.CLOSED,
-        why="",
-        closed_at=note.at,
-        settled=False,
-        heard=(note.at, note.pid),
+        _heard(each, note), state=State.CLOSED, why="", closed_at=note.at, settled=False
     )
 
 
@@ -344,6 +367,7 @@ def _opened(journal: Journal, note: Note) -> Transaction:
         command=note.command,
         user=note.user,
         planned=_planned((), note),
+        frontend=not note.event.startswith("dpkg-"),
         heard=(note.at, note.pid),
     )
 
@@ -364,10 +388,6 @@ def _planned(before: tuple[str, ...], note: Note) -> tuple[str, ...]:
 # --- those that never told their end ------------------------------------------------------------
 
 
-def _without_the_dead(journal: Journal, boot: BootId, alive: frozenset[int]) -> Journal:
-    return tuple(_checked(each, boot, alive) for each in journal)
-
-
 def _checked(each: Transaction, boot: BootId, alive: frozenset[int]) -> Transaction:
     if each.state is not State.OPEN:
         return each
@@ -380,13 +400,20 @@ def _is_dead(each: Transaction, alive: frozenset[int]) -> bool:
     return each.leader != NOBODY and each.leader.pid not in alive
 
 
+def _is_silent(each: Transaction, now: Moment) -> bool:
+    """Tell one that nobody leads and that no note came from for long."""
+    open_here = each.state is State.OPEN and each.boot == now.boot
+    return open_here and each.leader == NOBODY and now.uptime - each.heard[0] > SILENT
+
+
 def _cut_off(each: Transaction) -> Transaction:
     return replace(each, state=State.INTERRUPTED, why="power loss or reset")
 
 
 def _killed(each: Transaction) -> Transaction:
-    why = f"{each.leader.name} (process {each.leader.pid}) is gone and never told its end"
-    return replace(each, state=State.INTERRUPTED, why=why)
+    leader = each.leader
+    who = f"{leader.name} (process {leader.pid}) is gone and" if leader != NOBODY else "it"
+    return replace(each, state=State.INTERRUPTED, why=f"{who} never told its end")
 
 
 # --- what the package database tells ------------------------------------------------------------
@@ -406,7 +433,10 @@ def settle(
     whose manager was not told. To settle again with the same difference adds nothing, so the
     journal may be stored before the package list that the next difference is taken from.
     """
-    journal = _without_the_dead(journal, now.boot, alive)
+    journal = tuple(
+        _checked(each, now.boot, alive) if not _is_silent(each, now) else _killed(each)
+        for each in journal
+    )
     if not journal or journal[-1].settled:
         if isinstance(changes, Unknown) or not changes or _has_them(journal, changes):
             return journal

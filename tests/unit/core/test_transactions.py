@@ -151,6 +151,7 @@ def test_a_run_opens_and_closes_and_remembers_its_plan() -> None:
         opened_at=10,
         time=BEGUN,
         planned=("linux-image-6.1",),
+        frontend=True,
         heard=(10, 103),
     )
     (closed,) = taken(end, journal=opened)
@@ -217,6 +218,44 @@ STORIES: dict[str, tuple[tuple[Note, ...], list[str]]] = {
             note("dpkg-end", 13, action="trigger"),
         ),
         ["open/1"],
+    ),
+    "aptitude's runs of dpkg take themselves for bare ones": (
+        tuple(
+            note(event, 10 + n, name="aptitude")
+            for n, event in enumerate(
+                ("begin", "dpkg-begin", "dpkg-end", "dpkg-begin", "dpkg-end", "end")
+            )
+        ),
+        ["closed/1"],
+    ),
+    "aptitude is killed between two of them": (
+        tuple(
+            note(event, 10 + n, 300, "aptitude")
+            for n, event in enumerate(("begin", "dpkg-begin", "dpkg-end"))
+        ),
+        ["interrupted/1"],
+    ),
+    "unattended-upgrades call each hook twice": (
+        tuple(
+            note(event, 10 + n, packages=(f"p{n // 4} 1 2",))
+            for n, event in enumerate(("begin", "begin", "end", "end") * 3)
+        ),
+        ["closed/3"],
+    ),
+    "the same plan again, much later": (
+        (replace(RUN[0], at=5), replace(RUN[0], at=6 + QUIET)),
+        ["superseded/1", "open/1"],
+    ),
+    "a program that runs dpkg again and again": (
+        tuple(
+            note(event, 10 + n, name="nala")
+            for n, event in enumerate(("dpkg-begin", "dpkg-end") * 3)
+        ),
+        ["closed/3"],
+    ),
+    "dpkg after a frontend's end": (
+        (*RUN, note("dpkg-begin", 21), note("dpkg-end", 22)),
+        ["closed/2"],
     ),
     "bare dpkg": (
         (note("dpkg-begin", 1, name="dpkg"), note("dpkg-end", 2, name="dpkg")),
@@ -371,6 +410,13 @@ def test_an_open_run_is_left_open_while_its_leader_lives() -> None:
     assert (one.state, one.changes, one.settled) == (State.OPEN, (change("a"),), False)
     (dead,) = settled((one,), (change("b"),))
     assert (dead.state, dead.changes) == (State.INTERRUPTED, (change("a"), change("b")))
+
+
+@pytest.mark.parametrize(("at", "state"), [(300, State.OPEN), (299, State.INTERRUPTED)])
+def test_a_run_that_nobody_leads_is_over_when_it_has_been_silent(at: float, state: State) -> None:
+    (one,) = settled(taken(note("begin", at, chain=())))
+    assert one.state is state
+    assert one.why == ("it never told its end" if state is State.INTERRUPTED else "")
 
 
 def history(**more: str) -> HistoryRecord:
