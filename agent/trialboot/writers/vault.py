@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,13 +38,16 @@ INITRAMFS: Final = "/usr/lib/trialboot/initramfs"
 """The files of the second initrd, as they lie in it (packaging/initramfs)."""
 MODULES: Final = "/lib/modules"
 
-_KERNEL: Final = "vmlinuz"
-_INITRD: Final = "initrd.img"
+KERNEL: Final = "vmlinuz"
+INITRD: Final = "initrd.img"
 _SECOND: Final = "firmware.cpio"
 _MANIFEST: Final = "manifest.json"
 _MEBIBYTE: Final = 1 << 20
 _INDEX: Final = "modules.dep"
 _BUILD_LINKS: Final = frozenset({"build", "source"})
+_RESTORED: Final = "modules-restored"
+_PACKAGE_LISTS: Final = "/var/lib/dpkg/info"
+"""Which files a package has, a file a package; there is none on a host without dpkg."""
 _DEPMOD_SECONDS: Final = 120.0
 
 
@@ -143,8 +147,11 @@ def drop(host: Host, fingerprint: Fingerprint, cache: Cache | None = None) -> No
             sync_folder(folder.parent)
         tree = host.path(f"{KEPT_FIRMWARE}/{fingerprint}")
         if tree.exists():
+            _forget_restored(host, tree)
             remove_tree(tree, {} if cache is None else cache)
         _sweep(host)
+    except HostError as error:
+        raise VaultError(str(error)) from error
     except OSError as error:
         raise VaultError(f"{error.filename}: {error.strerror}") from error
 
@@ -184,6 +191,7 @@ def restore_modules(host: Host, boot_set: BootSet, cache: Cache | None = None) -
             "without its modules: install its kernel's package again"
         )
     try:
+        _mark_restored(host, boot_set)
         if place.exists():
             return _fill_gaps(host, boot_set, missing, known)
         return _put_tree(boot_set, kept, place, known)
@@ -198,6 +206,34 @@ def _kept_modules(host: Host, boot_set: BootSet) -> Path:
     if "/" in boot_set.release or boot_set.release.startswith("."):
         raise VaultError(f"«{boot_set.release}» is no name of a module tree")
     return host.path(modules_of(boot_set))
+
+
+def _mark_restored(host: Host, boot_set: BootSet) -> None:
+    """Remember that files in /lib/modules may be ours. packaging/dpkg/package-hook does so too."""
+    (host.path(f"{KEPT_FIRMWARE}/{boot_set.fingerprint}") / _RESTORED).touch()
+
+
+def _forget_restored(host: Host, tree: Path) -> None:
+    """Remove a module tree that we put back, once nothing of this host is left that needs it."""
+    if not (tree / _RESTORED).exists():
+        return
+    for kept in (tree / "modules").iterdir():
+        if not _is_needed(host, kept):
+            _remove(host.path(f"{MODULES}/{kept.name}"))
+
+
+def _is_needed(host: Host, kept: Path) -> bool:
+    """Tell whether the kernel of a kept module tree runs, is installed, or is kept once more."""
+    release = kept.name
+    others = host.path(KEPT_FIRMWARE).glob(f"*/modules/{escape(release)}")
+    lists = host.path(_PACKAGE_LISTS).glob(f"*-{escape(release)}*.list")
+    owned = f"/lib/modules/{release}/"
+    return (
+        host.exists(f"/boot/vmlinuz-{release}")
+        or host.read_text("/proc/sys/kernel/osrelease").strip() == release
+        or any(other != kept for other in others)
+        or any(owned in path.read_text(errors="replace") for path in lists)
+    )
 
 
 def _put_tree(boot_set: BootSet, kept: Path, place: Path, cache: Cache) -> str:
@@ -265,7 +301,7 @@ def _build(host: Host, boot_set: BootSet, sources: Sources, cache: Cache) -> Non
 
 
 def _boot_files(host: Host, sources: Sources, boot: Path) -> list[tuple[Path, Path]]:
-    pairs = ((sources.kernel, boot / _KERNEL), (sources.initrd, boot / _INITRD))
+    pairs = ((sources.kernel, boot / KERNEL), (sources.initrd, boot / INITRD))
     return [(host.path(source), target) for source, target in pairs if source]
 
 
@@ -294,7 +330,7 @@ def _check_room(pairs: list[tuple[Path, Path]]) -> None:
     status = os.statvfs(folder)
     free = status.f_bavail * status.f_frsize
     if needed > free:
-        place = "/boot" if pairs[0][1].name in {_KERNEL, _INITRD} else KEPT_FIRMWARE
+        place = "/boot" if pairs[0][1].name in {KERNEL, INITRD} else KEPT_FIRMWARE
         raise VaultError(
             f"needs {-(-needed // _MEBIBYTE)} MiB, {place} has {free // _MEBIBYTE} MiB free: "
             "remove an old kernel or enlarge /boot"
@@ -316,7 +352,7 @@ def _second_initrd(host: Host, boot: Path, sources: Sources) -> str:
 
 
 def _check(boot: Path, tree: Path, boot_set: BootSet, parts: _Kept, cache: Cache) -> None:
-    wanted = {_KERNEL: boot_set.kernel, _INITRD: boot_set.initrd, _SECOND: parts.second}
+    wanted = {KERNEL: boot_set.kernel, INITRD: boot_set.initrd, _SECOND: parts.second}
     for name, identity in wanted.items():
         if identity and file_sha256(boot / name) != identity:
             raise VaultError(

@@ -108,6 +108,7 @@ def test_after_a_purge_the_whole_tree_is_put_back_as_links(place: Place, event: 
     assert str((place.tree / "build").readlink()) == "/usr/src/linux-headers"
     assert place.tree.stat().st_mode & 0o777 == 0o755
     assert [path.name for path in place.trees.iterdir()] == [RELEASE]
+    assert (place.root / "kept" / FINGERPRINT / "modules-restored").exists()
     assert len(list(place.spool.glob("*.ev"))) == 1
 
 
@@ -135,6 +136,7 @@ def test_what_is_there_is_never_written_over(place: Place) -> None:
 @pytest.mark.parametrize("event", ENDS)
 def test_where_nothing_is_missing_no_process_is_started_for_it(place: Place, event: str) -> None:
     assert place.count_processes(event) == 1  # the mv of the note
+    assert not (place.root / "kept" / FINGERPRINT / "modules-restored").exists()
 
 
 @pytest.mark.parametrize(

@@ -487,6 +487,69 @@ def test_modules_that_were_not_kept_cannot_be_put_back(tmp_path: Path) -> None:
         vault.restore_modules(node.host, boot_set)
 
 
+# --- what was put back is taken away again ------------------------------------------------------
+
+LIST = f"var/lib/dpkg/info/linux-image-{RELEASE}.list"
+
+
+def restored(node: Node) -> BootSet:
+    """Purge the kernel of a kept boot set, and put its modules back."""
+    boot_set, _ = kept_with_modules(node)
+    shutil.rmtree(node.root / TREE)
+    (node.root / f"boot/vmlinuz-{RELEASE}").unlink()
+    node.write("/proc/sys/kernel/osrelease", "6.12.117-amd64\n")
+    vault.restore_modules(node.host, boot_set)
+    return boot_set
+
+
+def test_a_tree_that_was_put_back_goes_with_its_boot_set(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    boot_set = restored(node)
+    node.write(LIST, "/.\n/lib\n/lib/modules\n")  # removed, and its configuration left
+    vault.drop(node.host, boot_set.fingerprint)
+    assert not (tmp_path / TREE).exists()
+    vault.drop(node.host, boot_set.fingerprint)
+
+
+def test_a_tree_that_packages_brought_stays(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    boot_set, _ = kept_with_modules(node)
+    (tmp_path / f"boot/vmlinuz-{RELEASE}").unlink()
+    node.write("/proc/sys/kernel/osrelease", "6.12.117-amd64\n")
+    vault.drop(node.host, boot_set.fingerprint)
+    assert content_of(tmp_path / TREE) == MODULES
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("proc/sys/kernel/osrelease", f"{RELEASE}\n"),
+        (f"boot/vmlinuz-{RELEASE}", "installed again"),
+        (LIST, f"/.\n/lib/modules/{RELEASE}/kernel/net/toy.ko\n"),
+        (
+            f"var/lib/dpkg/info/linux-modules-{RELEASE}:amd64.list",
+            f"/usr/{TREE}/modules.builtin\n",
+        ),
+        (f"usr/lib/trialboot/kept/{'b' * 64}/modules/{RELEASE}/modules.dep", "another boot set"),
+    ],
+)
+def test_a_tree_that_is_needed_still_stays(tmp_path: Path, path: str, content: str) -> None:
+    node = make_node(tmp_path)
+    boot_set = restored(node)
+    node.write(path, content)
+    vault.drop(node.host, boot_set.fingerprint)
+    assert content_of(tmp_path / TREE) == MODULES
+
+
+def test_a_kernel_that_cannot_be_named_keeps_everything(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    boot_set = restored(node)
+    (tmp_path / "proc/sys/kernel/osrelease").unlink()
+    with pytest.raises(VaultError, match="osrelease"):
+        vault.drop(node.host, boot_set.fingerprint)
+    assert content_of(tmp_path / TREE) == MODULES
+
+
 @pytest.mark.parametrize("effects", range(25))
 @pytest.mark.parametrize("remove", ["purge", "remove"])
 def test_a_power_cut_while_they_are_put_back_is_mended_the_next_time(
