@@ -27,6 +27,8 @@ Functions: TypeAlias = Mapping[str, tuple[object, tuple[object, ...]]]
 """Name of a C function -> its result and its arguments."""
 
 _SAID: Final = f"it unpacks to more than {MOST >> 20} MiB"
+_CUT: Final = "it cannot be unpacked: it is cut short"
+_PIECE: Final = 4 << 20  # bytes unpacked at a time
 _XZ_MEMORY: Final = 128 << 20  # the kernel's own modules ask for 2 MiB
 _GZIP: Final = 16 + zlib.MAX_WBITS  # with gzip's header and nothing else
 _ZSTD_DAMAGED: Final = (1 << 64) - 2  # ZSTD_CONTENTSIZE_ERROR
@@ -63,27 +65,17 @@ _ZSTD_FUNCTIONS: Final[Functions] = {
 }
 
 
-def unpack_xz(packed: bytes) -> bytes:
+def unpack_xz(packed: bytes) -> memoryview:
     """Unpack one xz stream of at most `MOST` bytes. Raises `HostError`."""
-    unpacker = lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
-    try:
-        content = unpacker.decompress(packed, MOST + 1)
-    except lzma.LZMAError as error:
-        raise HostError(f"it cannot be unpacked: {error}") from error
-    return _whole(content, ended=unpacker.eof)
+    return _joined(_pieces_of_xz(packed), lzma.LZMAError)
 
 
-def unpack_gzip(packed: bytes) -> bytes:
+def unpack_gzip(packed: bytes) -> memoryview:
     """Unpack one gzip member of at most `MOST` bytes. Raises `HostError`."""
-    unpacker = zlib.decompressobj(_GZIP)
-    try:
-        content = unpacker.decompress(packed, MOST + 1)
-    except zlib.error as error:
-        raise HostError(f"it cannot be unpacked: {error}") from error
-    return _whole(content, ended=unpacker.eof)
+    return _joined(_pieces_of_gzip(packed), zlib.error)
 
 
-def unpack_zstd(packed: bytes, *, library: str = LIBZSTD) -> bytes:
+def unpack_zstd(packed: bytes, *, library: str = LIBZSTD) -> memoryview:
     """Unpack zstd frames to at most `MOST` bytes. Raises `HostError`, also without the library."""
     zstd = _zstd(library)
     bound = zstd.ZSTD_decompressBound(packed, len(packed))
@@ -95,7 +87,7 @@ def unpack_zstd(packed: bytes, *, library: str = LIBZSTD) -> bytes:
     size = zstd.ZSTD_decompress(room, bound, packed, len(packed))
     if zstd.ZSTD_isError(size):
         raise HostError("it cannot be unpacked: its zstd frames are damaged")
-    return ctypes.string_at(room, size)
+    return memoryview(room)[:size].cast("B")
 
 
 def look_up(
@@ -116,12 +108,40 @@ def look_up(
         return tuple((alias, _answers(kmod, context, alias)) for alias in aliases)
 
 
-def _whole(content: bytes, *, ended: bool) -> bytes:
-    if len(content) > MOST:
-        raise HostError(_SAID)
-    if not ended:
-        raise HostError("it cannot be unpacked: it is cut short")
-    return content
+def _joined(pieces: Iterable[bytes], refusal: type[Exception]) -> memoryview:
+    """Join in one place: two copies of the largest module would be one too many."""
+    content = bytearray()
+    try:
+        for piece in pieces:
+            content += piece
+            if len(content) > MOST:
+                raise HostError(_SAID)
+    except refusal as error:
+        raise HostError(f"it cannot be unpacked: {error}") from error
+    return memoryview(content)
+
+
+def _pieces_of_xz(packed: bytes) -> Iterator[bytes]:
+    unpacker = lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+    rest = packed
+    while rest or not unpacker.needs_input:
+        yield unpacker.decompress(rest, _PIECE)
+        rest = b""
+        if unpacker.eof:
+            return
+    raise HostError(_CUT)
+
+
+def _pieces_of_gzip(packed: bytes) -> Iterator[bytes]:
+    unpacker = zlib.decompressobj(_GZIP)
+    piece, rest = b"", packed
+    while piece or rest:
+        piece = unpacker.decompress(rest, _PIECE)
+        rest = unpacker.unconsumed_tail
+        yield piece
+        if unpacker.eof:
+            return
+    raise HostError(_CUT)
 
 
 @functools.lru_cache

@@ -64,7 +64,7 @@ def _grow(root: Path, release: str, ending: str) -> list[Path]:
     for number in range(_LOADED):
         code = b"".join(dice.choices(words, k=_CODE // 8))
         alias = f"alias=pci:v{number:08X}d*sv*sd*bc*sc*i*"
-        said = ("license=GPL", alias, f"firmware=vendor/{number}.bin", "parm=debug:level")
+        said = ("license=GPL", alias, f"firmware=vendor/{number}.bin")
         raw = module(*said, build_id=dice.randbytes(20), signature=SIGNATURE, code=code)
         files[f"kernel/drivers/m{number}{ending}"] = PACK[ending](raw)
     tree = install(root, release, files, "kernel/fs/ext4/ext4.ko\n")

@@ -56,8 +56,9 @@ def parse_modinfo(section: bytes) -> dict[str, tuple[str, ...]]:
 
 
 def parse_parameters(modinfo: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """Name a module's parameters, sorted: `parm=NAME:text` and `parmtype=NAME:type`."""
-    words = (*modinfo.get("parm", ()), *modinfo.get("parmtype", ()))
+    """Name a module's parameters, sorted: `NAME:text` and `NAME:type` (linux/moduleparam.h)."""
+    texts = modinfo.get("parm", ())  # codespell:ignore parm
+    words = (*texts, *modinfo.get("parmtype", ()))
     return tuple(sorted({word.partition(":")[0] for word in words}))
 
 

@@ -37,7 +37,7 @@ Plain text, so that a caller may keep it as JSON; the first word keeps it apart 
 LookUp: TypeAlias = Callable[[Path, Iterable[str]], Iterable[tuple[str, tuple[str, ...]]]]
 """A kernel's folder and aliases -> each alias with its modules. Raises `HostError`."""
 
-_UNPACK: Final[Mapping[str, Callable[[bytes], bytes]]] = {
+_UNPACK: Final[Mapping[str, Callable[[bytes], memoryview]]] = {
     ".xz": unpack_xz,
     ".zst": unpack_zstd,
     ".gz": unpack_gzip,
@@ -343,7 +343,7 @@ def _read_file(descriptor: int, status: os.stat_result, ending: str) -> ModuleFi
         return parse_module(lambda length, at: os.pread(descriptor, length, at), status.st_size)
     with os.fdopen(descriptor, "rb", closefd=False) as file:
         content = unpack(file.read(MOST))
-    return parse_module(lambda length, at: content[at : at + length], len(content))
+    return parse_module(lambda length, at: bytes(content[at : at + length]), len(content))
 
 
 def _noted(file: ModuleFile) -> str:

@@ -158,7 +158,8 @@ def test_modinfo_keeps_the_values_of_each_key_in_their_order() -> None:
 
 
 def test_parameters_are_named_once_with_or_without_a_text() -> None:
-    words = parse_modinfo(b"parm=b:text: more\0parmtype=b:int\0parmtype=a:bool\0")
+    modinfo = b"parm=b:text: more\0parmtype=b:int\0parmtype=a:bool\0"  # codespell:ignore parm
+    words = parse_modinfo(modinfo)
     assert parse_parameters(words) == ("a", "b")
     assert parse_parameters({}) == ()
 

@@ -61,7 +61,7 @@ ICE = module(
     "firmware=a.bin",
     "firmware=a.bin",
     "srcversion=ABC",
-    "parm=debug:netif level",
+    "parm=debug:netif level",  # codespell:ignore parm
     "parmtype=debug:int",
     build_id=b"\x01\xab",
     signature=SIGNATURE,
@@ -484,6 +484,22 @@ def test_links_among_the_devices_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere/modalias").write_text("not below\n")
     (tmp_path / "sys/devices/a/driver").symlink_to(tmp_path / "elsewhere")
     assert read_modaliases(Host(root=tmp_path)) == ("a",)
+
+
+def test_a_device_that_goes_away_meanwhile_has_no_modalias(tmp_path: Path) -> None:
+    device(tmp_path, "a", "a\n")
+    (tmp_path / "sys/devices/b").mkdir()
+    (tmp_path / "sys/devices/b/modalias").symlink_to("gone")
+    assert read_modaliases(Host(root=tmp_path)) == ("a",)
+
+
+def test_a_modalias_that_cannot_be_read_is_unknown(tmp_path: Path) -> None:
+    device(tmp_path, "a", "a\n")
+    place = tmp_path / "sys/devices/a/modalias"
+    place.unlink()
+    place.symlink_to("modalias")
+    why = f"{place}: Too many levels of symbolic links"
+    assert read_modaliases(Host(root=tmp_path)) == Unknown(why)
 
 
 def test_devices_that_cannot_be_listed_are_unknown(tmp_path: Path) -> None:
