@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trialboot.content import file_sha256, paths_of, read_tree
+from trialboot.content import file_sha256, link_file, link_tree, paths_of, read_tree, remove_tree
 
 
 def sha(text: str) -> str:
@@ -51,3 +51,67 @@ def test_the_cache_saves_reading_until_a_file_changes(tmp_path: Path) -> None:
 def test_a_tree_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_tree(tmp_path / "gone")
+
+
+def test_a_tree_of_links_is_the_same_tree(tmp_path: Path) -> None:
+    make_tree(tmp_path / "from")
+    (tmp_path / "from/b").chmod(0o711)
+    assert link_tree(tmp_path / "from", tmp_path / "to") == []
+    assert read_tree(tmp_path / "to").files == read_tree(tmp_path / "from").files
+    assert (tmp_path / "to/a").samefile(tmp_path / "from/a")
+    assert (tmp_path / "to/b").stat().st_mode & 0o777 == 0o711
+
+
+def test_a_folder_of_links_is_not_written_over(tmp_path: Path) -> None:
+    make_tree(tmp_path / "from")
+    (tmp_path / "to").mkdir()
+    (tmp_path / "to/a").write_text("mine", encoding="utf-8")
+    with pytest.raises(FileExistsError):
+        link_tree(tmp_path / "from", tmp_path / "to")
+    with pytest.raises(FileExistsError):
+        link_file(tmp_path / "from/a", tmp_path / "to/a", {})
+    assert (tmp_path / "to/a").read_text(encoding="utf-8") == "mine"
+
+
+def test_what_is_known_of_a_file_moves_along_with_its_links(tmp_path: Path) -> None:
+    make_tree(tmp_path / "from")
+    cache: dict[str, str] = {}
+    tree = read_tree(tmp_path / "from", cache=cache)
+    marked = {key: f"known {content}" for key, content in cache.items()}
+    link_tree(tmp_path / "from", tmp_path / "to", marked)
+    for place in ("to", "from"):
+        read = dict(read_tree(tmp_path / place, cache=marked).files)
+        assert read["a"] == f"known {dict(tree.files)['a']}"
+    remove_tree(tmp_path / "to", marked)
+    assert not (tmp_path / "to").exists()
+    assert dict(read_tree(tmp_path / "from", cache=marked).files)["a"].startswith("known")
+    assert len(marked) == 2
+
+
+def test_nothing_stays_known_of_a_file_that_was_written_meanwhile(tmp_path: Path) -> None:
+    make_tree(tmp_path / "from")
+    cache: dict[str, str] = {}
+    read_tree(tmp_path / "from", cache=cache)
+    cache = dict.fromkeys(cache, "remembered")
+    with (tmp_path / "from/a").open("a", encoding="utf-8") as file:
+        file.write("more")
+    link_tree(tmp_path / "from", tmp_path / "to", cache)
+    assert dict(read_tree(tmp_path / "to", cache=cache).files)["a"] == file_sha256(
+        tmp_path / "from/a"
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no second file system at hand")
+def test_files_that_cannot_be_linked_are_named(tmp_path: Path) -> None:
+    far = Path(f"/dev/shm/trialboot-content-{os.getpid()}")
+    if far.parent.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("no second file system at hand")
+    make_tree(far)
+    try:
+        refused = link_tree(far, tmp_path / "to")
+    finally:
+        remove_tree(far, {})
+    assert {target.relative_to(tmp_path).as_posix() for _, target in refused} == {
+        "to/a",
+        "to/b/c/one.ko.xz",
+    }
