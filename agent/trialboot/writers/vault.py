@@ -148,6 +148,7 @@ def drop(host: Host, fingerprint: Fingerprint, cache: Cache | None = None) -> No
         tree = host.path(f"{KEPT_FIRMWARE}/{fingerprint}")
         if tree.exists():
             _forget_restored(host, tree)
+            tree = tree.rename(_draft(tree))
             remove_tree(tree, {} if cache is None else cache)
         _sweep(host)
     except HostError as error:
