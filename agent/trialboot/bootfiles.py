@@ -49,23 +49,24 @@ _VARIABLES: Final = f"{_FIRMWARE}/efivars"
 _MOUNTS: Final = "/proc/self/mountinfo"
 _CFG_LIMIT: Final = 1024 * 1024
 _BLOCK_LIMIT: Final = 64 * 1024
+_ENTRIES_LIMIT: Final = 4 * 1024 * 1024
 
 
 def read_menu(host: Host) -> Menu | Unknown:
     """Read the menu of this host's boot loader: GRUB, or systemd-boot."""
-    grub = next((path for path in _GRUB_FILES if host.exists(path)), "")
-    settings = [f for f in _ESP_OR_BOOT if host.exists(f"{f}/{_SETTINGS}")]
+    grub = next((path for path in _GRUB_FILES if _is_there(host, path)), "")
+    settings = [f for f in _ESP_OR_BOOT if _is_there(host, f"{f}/{_SETTINGS}")]
     loader = _variable(host, "LoaderInfo")
-    if isinstance(loader, Unknown) and grub and settings:
-        return Unknown(f"GRUB or systemd-boot: {loader.why}")
-    if isinstance(loader, str) and loader.startswith("systemd-boot"):
+    if isinstance(loader, Unknown):
+        if grub and settings:
+            return Unknown(f"GRUB or systemd-boot: {loader.why}")
+        loader = ""
+    if loader.startswith("systemd-boot") or (settings and not grub and not loader):
         return _read_systemd_boot(host)
-    if isinstance(loader, str) and loader and not loader.startswith("GRUB"):
+    if loader and not loader.startswith("GRUB"):
         return Unknown(f"the boot loader «{loader}» is not understood")
     if grub:
         return _read_grub(host, grub)
-    if settings:
-        return _read_systemd_boot(host)
     others = ", ".join((*_GRUB_FILES[1:], *(f"{f}/{_SETTINGS}" for f in _ESP_OR_BOOT)))
     return Unknown(f"{GRUB_CFG}: No such file, nor is there any of {others}")
 
@@ -86,7 +87,7 @@ def host_path(host: Host, path: str) -> str | Unknown:
     btrfs they begin with the subvolume.
     """
     for place in chain((f"/boot{path}", path), _in_subvolumes(host, path)):
-        if path.startswith("/") and host.exists(place):
+        if path.startswith("/") and _is_there(host, place):
             return place
     return Unknown(f"{path} is neither below /boot nor below /")
 
@@ -99,6 +100,14 @@ def _in_subvolumes(host: Host, path: str) -> Iterator[str]:
         root, place = [*line.split(), "", "", "", "", ""][3:5]
         if place in {"/", "/boot"} and path.startswith(f"{root}/"):
             yield f"{place.rstrip('/')}{path[len(root) :]}"
+
+
+def _is_there(host: Host, path: str) -> bool:
+    """Tell whether a path of a menu names anything: one that is no path at all does not."""
+    try:
+        return host.exists(path)
+    except OSError:
+        return False
 
 
 def _content(path: Path, shown: str, *, limit: int) -> bytes | Unknown:
@@ -148,19 +157,21 @@ def _read_grub(host: Host, cfg: str) -> Menu | Unknown:
 def _read_systemd_boot(host: Host) -> Menu | Unknown:
     folders = _distinct(host, _ESP_OR_BOOT)
     files = _entry_files(host, folders)
-    choices = _choices(host)
     if isinstance(files, Unknown):
         return files
+    images = _named(host, folders, _IMAGES, ".efi")
+    if isinstance(images, Unknown):
+        return images
+    choices = _choices(host)
     if isinstance(choices, Unknown):
         return choices
-    images = [n for f in folders for n in _names(host.path(f"{f}/{_IMAGES}"), ".efi")]
-    there = [f for f in files if not (image := image_of(f)) or host.exists(image)]
-    return menu_of(there, images, choices)
+    there = [f for f in files if not (image := image_of(f)) or _is_there(host, image)]
+    return menu_of(there, [name for _, name in images], choices)
 
 
 def _choices(host: Host) -> Choices | Unknown:
     places = [f"{folder}/{_SETTINGS}" for folder in _ESP_OR_BOOT]
-    place = next((place for place in places if host.exists(place)), places[-1])
+    place = next((place for place in places if _is_there(host, place)), places[-1])
     settings = _text(host.path(place), place, limit=FILE_LIMIT)
     if isinstance(settings, Unknown):
         return settings
@@ -178,46 +189,68 @@ def _choices(host: Host) -> Choices | Unknown:
 
 def _variable(host: Host, name: str) -> str | Unknown:
     """Read one of the loader's EFI variables; empty where it is not set, or there is no EFI."""
-    if not host.exists(_FIRMWARE):
+    if not _is_there(host, _FIRMWARE):
         return ""
     shown = f"{_VARIABLES}/{name}-{LOADER_VENDOR}"
     content = _content(host.path(shown), shown, limit=VARIABLE_LIMIT)
     if isinstance(content, Unknown):
         return content
     if not content:
-        return "" if _names(host.path(_VARIABLES), "") else Unknown(f"{_VARIABLES} is empty")
+        others = _names(host, _VARIABLES, "")
+        mounted = isinstance(others, list) and bool(others)  # the firmware has some of its own
+        return "" if mounted else Unknown(f"{_VARIABLES} shows no variable")
     value = parse_variable(content)
     return Unknown(f"{shown}: {value.why}") if isinstance(value, Unknown) else value
 
 
 def _entry_files(host: Host, folders: Sequence[str]) -> list[EntryFile] | Unknown:
     """Read the files of `loader/entries`; a large one is refused, too many are Unknown."""
-    named = [(f, n) for f in folders for n in _names(host.path(f"{f}/{_ENTRIES}"), ".conf")]
-    if len(named) > COUNT_LIMIT:
-        return Unknown(f"{_ENTRIES} holds more than {COUNT_LIMIT} entries")
-    files = []
+    named = _named(host, folders, _ENTRIES, ".conf")
+    if isinstance(named, Unknown):
+        return named
+    files, total = [], 0
     for folder, name in named:
         shown = f"{folder}/{_ENTRIES}/{name}"
         text = _text(host.path(shown), shown, limit=FILE_LIMIT)
         files.append(EntryFile(name=name, text=text, folder=folder))
+        total += 0 if isinstance(text, Unknown) else len(text)
+        if total > _ENTRIES_LIMIT:
+            return Unknown(f"{_ENTRIES} holds more than {_ENTRIES_LIMIT} bytes")
     return files
 
 
-def _names(folder: Path, ending: str) -> list[str]:
+def _named(
+    host: Host, folders: Sequence[str], below: str, ending: str
+) -> list[tuple[str, str]] | Unknown:
+    """Name the files below several folders, each with its folder."""
+    found: list[tuple[str, str]] = []
+    for folder in folders:
+        names = _names(host, f"{folder}/{below}", ending)
+        if isinstance(names, Unknown):
+            return names
+        found += [(folder, name) for name in names]
+    if len(found) > COUNT_LIMIT:
+        return Unknown(f"{below} holds more than {COUNT_LIMIT} entries")
+    return found
+
+
+def _names(host: Host, folder: str, ending: str) -> list[str] | Unknown:
     """Name the files of a folder; of very many, one more than anybody takes."""
     try:
-        with os.scandir(folder) as entries:
+        with os.scandir(host.path(folder)) as entries:
             wanted = (e.name for e in entries if e.name.lower().endswith(ending) and e.is_file())
             return sorted(islice(wanted, COUNT_LIMIT + 1))
-    except OSError:
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        return Unknown(f"{folder}: {error.strerror}")
 
 
 def _distinct(host: Host, folders: Sequence[str]) -> list[str]:
     """Leave out what is the same folder under another name, as where /efi is a link to /boot."""
     found: dict[tuple[int, int], str] = {}
     for folder in folders:
-        if host.exists(folder):
+        if _is_there(host, folder):
             status = host.path(folder).stat()
             found.setdefault((status.st_dev, status.st_ino), folder)
     return list(found.values())

@@ -199,7 +199,10 @@ def systemd_boot(root: Path, folder: str = "/boot/efi", **variables: str) -> Boo
 
 
 def split_packages(root: Path) -> BootHost:
-    """Make Debian sid: linux-binary 7.x has the kernel below /usr/lib/modules, none in /boot."""
+    """Make Debian sid, kernel 7.x: linux-binary has it below /usr/lib/modules, nothing in /boot.
+
+    The hook 00-legacy-boot of linux-base then links kernel and config into /boot.
+    """
     made = BootHost(root)
     modules = f"/usr/lib/modules/{SPLIT}"
     (root / "usr/lib").mkdir(parents=True)
@@ -207,7 +210,18 @@ def split_packages(root: Path) -> BootHost:
     for name in ("System.map", "config", "modules.builtin", "modules.order", "vmlinuz"):
         made.write(f"{modules}/{name}", name)
     made.write(f"/boot/initrd.img-{SPLIT}", "initrd")
-    menu = PLAIN.replace(f"/vmlinuz-{NEW}", f"{modules}/vmlinuz").replace(NEW, SPLIT)
-    made.write("/boot/grub/grub.cfg", menu.replace("\t/initrd", "\t/boot/initrd"))
+    for name in ("config", "vmlinuz"):
+        (root / f"boot/{name}-{SPLIT}").hardlink_to(root / modules.lstrip("/") / name)
+    made.write("/boot/grub/grub.cfg", PLAIN.replace(NEW, SPLIT).replace("\t/", "\t/boot/"))
     made.write("/usr/sbin/update-initramfs")
+    return made
+
+
+def without_copy(root: Path) -> BootHost:
+    """Make the same where no hook links into /boot and the menu names the package's own file."""
+    made = split_packages(root)
+    (root / f"boot/vmlinuz-{SPLIT}").unlink()
+    kernel = f"/boot/vmlinuz-{SPLIT}"
+    menu = (root / "boot/grub/grub.cfg").read_text(encoding="utf-8")
+    made.write("/boot/grub/grub.cfg", menu.replace(kernel, f"/usr/lib/modules/{SPLIT}/vmlinuz"))
     return made

@@ -1,5 +1,6 @@
 """What the next boot is on hosts of every layout, from the files of their boot loaders."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tests.unit.boot_hosts import (
     split_packages,
     systemd_boot,
     with_dracut,
+    without_copy,
 )
 from tests.unit.loaders.host_folder import PLAIN
 from trialboot.bootfiles import host_path, read_menu
@@ -72,6 +74,11 @@ LAYOUTS = [
     ),
     (
         split_packages,
+        "grub",
+        (f"/boot/vmlinuz-{SPLIT}", f"/boot/initrd.img-{SPLIT}", LINE),
+    ),
+    (
+        without_copy,
         "grub",
         (f"/usr/lib/modules/{SPLIT}/vmlinuz", f"/boot/initrd.img-{SPLIT}", LINE),
     ),
@@ -183,11 +190,19 @@ def test_of_two_loaders_none_is_guessed_where_the_variables_cannot_be_read(tmp_p
     host = systemd_boot(tmp_path)
     for variable in (tmp_path / EFIVARS.lstrip("/")).iterdir():
         variable.unlink()
-    assert why(host) == f"{EFIVARS} is empty"
+    assert why(host) == f"{EFIVARS} shows no variable"
     host.write("/boot/grub/grub.cfg", PLAIN)
-    assert why(host) == f"GRUB or systemd-boot: {EFIVARS} is empty"
+    assert why(host) == f"GRUB or systemd-boot: {EFIVARS} shows no variable"
     (tmp_path / "boot/efi/loader/loader.conf").unlink()
     assert menu_of(host).loader == "grub"
+
+
+def test_where_grub_says_that_it_is_there_its_menu_is_not_taken_from_elsewhere(
+    tmp_path: Path,
+) -> None:
+    host = systemd_boot(tmp_path)
+    host.efi(LoaderInfo="GRUB 2.12")
+    assert why(host).startswith("/boot/grub/grub.cfg: No such file")
 
 
 def test_a_loader_that_is_not_known_is_named(tmp_path: Path) -> None:
@@ -226,6 +241,48 @@ def test_more_entries_than_anybody_has_are_refused(tmp_path: Path) -> None:
         for number in range(1000):
             host.write(f"/boot/loader/entries/{number}.conf")
         assert why(host) == "loader/entries holds more than 1000 entries"
+
+
+def test_entries_that_are_large_together_are_refused(tmp_path: Path) -> None:
+    host = fedora(tmp_path)
+    for number in range(65):
+        host.write(f"/boot/loader/entries/{number}.conf", b"#" * 64 * 1024)
+    assert why(host) == "loader/entries holds more than 4194304 bytes"
+
+
+@pytest.mark.parametrize(
+    ("make", "path"),
+    [
+        (fedora, "/boot/loader/entries"),
+        (systemd_boot, "/boot/efi/loader/entries"),
+        (systemd_boot, "/boot/efi/EFI/Linux"),
+    ],
+)
+def test_a_folder_that_cannot_be_read_is_no_empty_one(
+    tmp_path: Path, make: Callable[[Path], BootHost], path: str
+) -> None:
+    host = make(tmp_path)
+    shutil.rmtree(tmp_path / path.lstrip("/"), ignore_errors=True)
+    host.write(path, "a file")
+    assert why(host) == f"{path}: Not a directory"
+
+
+def test_efi_variables_that_cannot_be_read_are_no_missing_ones(tmp_path: Path) -> None:
+    host = systemd_boot(tmp_path)
+    shutil.rmtree(tmp_path / EFIVARS.lstrip("/"))
+    host.write(EFIVARS, "a file")
+    assert "Not a directory" in why(host)
+    (tmp_path / EFIVARS.lstrip("/")).unlink()
+    (tmp_path / EFIVARS.lstrip("/")).symlink_to("efivars")
+    assert "Too many levels of symbolic links" in why(host)
+
+
+def test_a_path_that_is_none_is_not_there(tmp_path: Path) -> None:
+    host = systemd_boot(tmp_path)
+    for name, path in (("long", "a" * 5000), ("odd", "a\0b")):
+        host.write(f"/boot/efi/loader/entries/{name}.conf", f"linux /{path}\nsort-key a\n")
+        assert isinstance(host_path(host.host, f"/{path}"), Unknown)
+    assert chosen(next_entry(menu_of(host))).entry == f"{MACHINE}-{NEW}.conf"
 
 
 @pytest.mark.parametrize("path", ["/boot/grub/grub.cfg", "/boot/grub/custom.cfg"])
