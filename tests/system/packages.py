@@ -8,9 +8,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tests.system import roots, terminal
+from trialboot.core.transactions import Note
 from trialboot.host import Host
 from trialboot.readers import spool
-from trialboot.readers.spool import Note
+
 
 SPOOL = "var/lib/trialboot/spool"
 
