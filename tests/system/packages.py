@@ -12,7 +12,6 @@ from trialboot.core.transactions import Note
 from trialboot.host import Host
 from trialboot.readers import spool
 
-
 SPOOL = "var/lib/trialboot/spool"
 
 
