@@ -62,7 +62,7 @@ def format_environment(values: Mapping[str, str]) -> bytes:
 
 def names_boot_entries(text: str) -> bool:
     """Tell whether a grub.cfg takes entries from `loader/entries`: parse_menu needs them then."""
-    return any(command[0] == "blscfg" for command in commands_of(text))
+    return "blscfg" in text and any(command[0] == "blscfg" for command in commands_of(text))
 
 
 def parse_menu(

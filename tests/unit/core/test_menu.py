@@ -371,6 +371,7 @@ def test_a_menu_of_boot_entries_that_the_boot_decides_is_unevaluable(
 def test_a_menu_says_whether_it_needs_boot_entries() -> None:
     assert names_boot_entries(BLS)
     assert not names_boot_entries(PLAIN)
+    assert not names_boot_entries("# no blscfg here\n")
     assert menu_of(PLAIN).loader == GRUB
 
 
