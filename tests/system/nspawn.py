@@ -10,13 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.system.controlgroup import ControlGroup
 from tests.system.roots import ENVIRONMENT
 from tests.vm import command
 from tests.vm.errors import CommandFailed, InfrastructureError
 
 # A container that asks nspawn for a reboot makes it end with this code.
 _REBOOT = 133
+_STARTED = ("running\n", "degraded\n")
 _BUS = "run/dbus/system_bus_socket"
+# What is started is unshare; below it, each the only child of the one before:
+_CHAIN = ("sh", "systemd-nspawn", "the container's first process")
 _RUNTIME = Path("/run/systemd/nspawn")
 
 
@@ -39,32 +43,48 @@ class Machine:
         self.log = folder / "console.log"
         self._nspawn: subprocess.Popen[bytes] | None = None
         self._leader = 0
+        self._group = ControlGroup()
 
     def __enter__(self) -> Machine:  # noqa: PYI034  Self came with Python 3.11
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:
         self.stop()
+        self._group.remove()
 
     def start(self, timeout: float = 60) -> None:
         """Boot, and wait until systemd has nothing left to start. A boot takes about 2 s."""
         _make_reboots_possible()
-        words = (
+        nspawn = (
             *("systemd-nspawn", f"--directory={self.place}", "--boot", "--register=no"),
             # The console of a machine that reads nothing; its name shows in no list.
             *("--keep-unit", "--private-network", "--machine=node-a", "--console=pipe"),
         )
         # systemd 258 and newer want this of a host that still has the old control groups.
         unified = "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1"
-        self._nspawn = command.start(["env", unified, *words], self.log)
-        self._leader = self._wait_for_bus(time.monotonic() + timeout)
-        self.run(("systemctl", "is-system-running", "--wait"), timeout=timeout, fine=(0, 1))
+        # A process namespace around it: killing the container's manager would spare its processes.
+        fence = ("unshare", "--pid", "--mount-proc", "--fork", "--kill-child=KILL")
+        inside = ("sh", "-c", '"$@"; exit $?', "sh", "env", unified, *nspawn)
+        words = self._group.words((*fence, *inside))
+        self._nspawn = command.start(words, self.log)
+        end = time.monotonic() + timeout
+        self._leader = self._wait_for_bus(end)
+        # Asked anew each time: «--wait» can miss the end of a start that it was told of too early.
+        while self.try_run(("systemctl", "is-system-running"), timeout=10)[1] not in _STARTED:
+            if time.monotonic() > end:
+                _, jobs = self.try_run(("systemctl", "list-jobs", "--no-pager"), timeout=10)
+                raise CommandFailed(f"still starting after {timeout:.0f} s:\n{jobs}")
+            time.sleep(0.1)
 
     def stop(self) -> None:
         """Cut the power."""
         if self._nspawn:
-            # What it runs ends with it: nspawn sees to that.
+            # All that runs in it ends with it: see the fence.
             self._nspawn.kill()
             self._nspawn.wait()
         self._nspawn = None
@@ -151,13 +171,16 @@ class Machine:
     def _wait_for_bus(self, end: float) -> int:
         assert self._nspawn, "not started"
         while self._nspawn.poll() is None and time.monotonic() < end:
-            leader = _only_child(self._nspawn.pid)
+            leader = self._nspawn.pid
+            for _ in _CHAIN:
+                leader = _only_child(leader)
             if leader and Path(f"/proc/{leader}/root/{_BUS}").exists():
                 return leader
             time.sleep(0.05)
+        code = self._nspawn.poll()
         self.stop()
         tail = self.log.read_text(errors="replace")[-2000:]
-        raise InfrastructureError(f"the container did not come up:\n{tail}")
+        raise InfrastructureError(f"the container did not come up ({code}):\n{tail}")
 
 
 def _make_reboots_possible() -> None:
@@ -169,6 +192,7 @@ def _make_reboots_possible() -> None:
 
 
 def _only_child(pid: int) -> int:
+    """Give the first child of a process, or 0: for 0, too, and for one that is gone."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
