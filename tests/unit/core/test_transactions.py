@@ -16,6 +16,7 @@ from trialboot.core.transactions import (
     NOT_TOLD,
     PLANNED_AT_MOST,
     QUIET,
+    WHOLE,
     Condition,
     HalfDone,
     HistoryRecord,
@@ -40,7 +41,7 @@ from trialboot.core.transactions import (
 BOOT = BootId("11111111-aaaa")
 OLDER = BootId("00000000-bbbb")
 ALIVE = frozenset({100, 200})
-WHOLE = Condition()
+
 NOW = Moment(boot=BOOT, uptime=900.0, time="2026-11-25T13:00:00Z")
 BEGUN = "2026-11-25T12:00:00Z"
 PLAN = "linux-image-6.1 1 amd64 same < 2 amd64 same /var/cache/l.deb"
@@ -463,6 +464,11 @@ CONDITIONS: dict[str, tuple[Condition, State, str]] = {
         State.CLOSED,
         "whether it is whole is not known: status: no; updates: no",
     ),
+    "dnf says that it was not ended": (
+        Condition(unfinished=("dnf: transaction 3 was not ended",)),
+        State.FAILED,
+        "dnf: transaction 3 was not ended",
+    ),
     "one half unknown, the other broken": (
         Condition(half_done=Unknown("status: no"), updates=("0001",)),
         State.FAILED,
@@ -639,8 +645,12 @@ class Hosts(RuleBasedStateMachine):
         pid = data.draw(st.sampled_from(sorted(self.runs)))
         self.clock += 0.25
         self.next_pid += 1
-        whole = data.draw(st.booleans())
-        left = note(event, self.clock, pid, self.runs[pid], boot=self.boot, whole=whole)
+        more = {
+            "boot": self.boot,
+            "whole": data.draw(st.sampled_from([True, True, True, False])),
+            "packages": data.draw(st.sampled_from([(), ("a 1 2",), ("b 1 2",)])),
+        }
+        left = note(event, self.clock, pid, self.runs[pid], **more)
         self.spool.append(replace(left, pid=self.next_pid))
 
     @precondition(lambda self: self.runs)
