@@ -19,6 +19,16 @@ from tests.vm.node import build_package
 
 _CLONE_NEWNS = 0x00020000
 PACKAGE = "/srv/trialboot.deb"
+OLDER = "/srv/trialboot-older.deb"
+
+# The same package as an older version, and with a conffile that has changed since.
+_AGE = f"""
+dpkg-deb -R {PACKAGE} /srv/older
+sed -i 's/^Version: .*/Version: 0.0.9/' /srv/older/DEBIAN/control
+echo '# As it was.' >>/srv/older/etc/apt/apt.conf.d/02trialboot
+dpkg-deb --root-owner-group -Zgzip -z1 -b /srv/older {OLDER}
+rm -r /srv/older
+"""
 
 Lend: TypeAlias = Callable[[str], Path]
 
@@ -46,6 +56,7 @@ def bare(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Le
 
     def prepare(place: Path) -> None:
         shutil.copy(package, place / PACKAGE[1:])
+        roots.chroot_run(place, ("sh", "-ec", _AGE))
         toys.lay(place)
         roots.chroot_run(place, ("apt-get", "-q", "update"))
 

@@ -1,0 +1,97 @@
+"""The package under a real systemd: it runs, survives reboots and upgrades, and leaves cleanly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.system import roots
+from tests.system.conftest import OLDER, PACKAGE, Lend
+from tests.system.nspawn import Machine
+from tests.system.packages import SPOOL, Installed, apt
+from trialboot.host import Host
+from trialboot.readers import spool
+
+pytestmark = pytest.mark.system
+
+OUR_FAILED = ("systemctl", "list-units", "--failed", "--no-legend", "trialboot*")
+DAEMON = ("systemctl", "is-active", "trialbootd.service")
+
+
+@pytest.fixture
+def machine(request: pytest.FixtureRequest, bare: Lend, tmp_path: Path) -> Iterator[Machine]:
+    """A running machine in which our package is still to be installed."""
+    suite = getattr(request, "param", "bookworm")
+    with roots.copy(bare(suite), tmp_path / "copy") as place, Machine(place, tmp_path) as booted:
+        yield booted
+
+
+def nothing_failed(machine: Machine) -> None:
+    """Make sure that systemd has no unit of ours in its list of failures."""
+    failed = machine.run(OUR_FAILED)
+    assert failed == "", machine.run(("journalctl", "--no-pager", "--unit=trialboot*"))
+
+
+def runs(machine: Machine) -> None:
+    """Make sure that the daemon is up, has a state, and that nothing of ours has failed."""
+    machine.wait_for(DAEMON, "active")
+    machine.wait_for(("trialboot", "status", "--json"), '"phase"')
+    # The daemon's first snapshot, and what else it does at once.
+    machine.wait_for(("ls", "/var/lib/trialboot"), "snapshot.json")
+    state = json.loads(machine.run(("trialboot", "status", "--json")))
+    assert state["mode"] == "observe"
+    assert state["phase"] == "steady"
+    nothing_failed(machine)
+
+
+@pytest.mark.parametrize("machine", roots.SUITES, indirect=True)
+def test_it_runs_from_installation_over_a_reboot_to_its_purge(machine: Machine) -> None:
+    machine.run(apt("install", PACKAGE))
+    runs(machine)
+    machine.reboot()
+    runs(machine)
+    machine.run(apt("purge", "trialboot"))
+    nothing_failed(machine)
+    assert Installed(machine.place).traces() == []
+    assert machine.run(("busctl", "list", "--no-legend")).count("trialboot") == 0
+    machine.reboot()
+    assert machine.run(("systemctl", "is-system-running")) == "running\n"
+
+
+def test_an_upgrade_of_ours_keeps_the_daemon_running_and_what_the_operator_wrote(
+    machine: Machine,
+) -> None:
+    machine.run(apt("install", OLDER))
+    configuration = machine.place / "etc/trialboot/trialboot.toml"
+    configuration.write_text(f"# The operator's.\n{configuration.read_text()}")
+    runs(machine)
+    said = machine.run(apt("install", PACKAGE))
+    assert "Configuration file" not in said
+    assert configuration.read_text().startswith("# The operator's.\n")
+    assert Installed(machine.place).state("trialboot") == "installed 0.1.0"
+    runs(machine)
+
+
+def test_the_daemon_takes_the_notes_of_a_run(machine: Machine) -> None:
+    machine.run(apt("install", PACKAGE))
+    runs(machine)
+    machine.run(apt("install", "toy-firmware-usr"))
+    machine.wait_for(("find", f"/{SPOOL}", "-name", "*.ev", "-printf", "x"), "", timeout=30)
+    machine.run(("test", "-e", "/usr/lib/firmware/toy/usr.bin"))
+    runs(machine)
+
+
+def test_packagekit_runs_the_same_hooks(machine: Machine) -> None:
+    machine.run(apt("install", PACKAGE))
+    machine.run(("systemctl", "stop", "trialbootd.service"))
+    spool.take_notes(Host(root=machine.place))
+    code, said = machine.try_run(("pkcon", "--noninteractive", "install", "toy-a"), timeout=90)
+    assert code == 0, said
+    assert Installed(machine.place).state("toy-a") == "installed 2.0"
+    notes = spool.take_notes(Host(root=machine.place))
+    assert notes[0].event == "begin"
+    assert notes[-1].event == "end"
+    assert any("toy-a" in line for line in notes[0].packages)
