@@ -44,6 +44,8 @@ _SECOND: Final = "firmware.cpio"
 _MANIFEST: Final = "manifest.json"
 _MEBIBYTE: Final = 1 << 20
 _INDEX: Final = "modules.dep"
+_OWN: Final = "kernel"
+"""Where a module tree has the modules that came with the kernel itself (kbuild's modules.rst)."""
 _BUILD_LINKS: Final = frozenset({"build", "source"})
 _RESTORED: Final = "modules-restored"
 _PACKAGE_LISTS: Final = "/var/lib/dpkg/info"
@@ -142,14 +144,11 @@ def drop(host: Host, fingerprint: Fingerprint, cache: Cache | None = None) -> No
         if known_good.exists() and fingerprint in known_good.read_text(encoding="utf-8"):
             raise VaultError(f"{shown(fingerprint)} is what the known-good entry boots")
         folder = host.path(f"{BOOT_SETS}/{fingerprint}")
-        if folder.exists():
-            folder.rename(_draft(folder))
-            sync_folder(folder.parent)
         tree = host.path(f"{KEPT_FIRMWARE}/{fingerprint}")
-        if tree.exists():
-            _forget_restored(host, tree)
-            tree = tree.rename(_draft(tree))
-            remove_tree(tree, {} if cache is None else cache)
+        _forget_restored(host, tree)
+        # The folder below /boot first: what stands there is complete.
+        for draft in [_set_aside(place) for place in (folder, tree) if place.exists()]:
+            remove_tree(draft, {} if cache is None else cache)
         _sweep(host)
     except HostError as error:
         raise VaultError(str(error)) from error
@@ -161,17 +160,21 @@ def missing_modules(host: Host, boot_set: BootSet) -> tuple[str, ...]:
     """Name what is gone from the module tree that a kept boot set boots with, relative to it.
 
     Modules and what depmod made of them count, links to a build tree do not; of a tree that was
-    not kept, modules.dep alone is known. Raises `VaultError`.
+    not kept, modules.dep alone is known. As long as the kernel is installed only its own modules
+    count: one that was built for it (DKMS) may have been removed on purpose. Raises `VaultError`.
     """
     kept, place = _kept_modules(host, boot_set), host.path(f"{MODULES}/{boot_set.release}")
     try:
         wanted = paths_of(kept) if kept.is_dir() else (_INDEX,)
     except OSError as error:
         raise VaultError(f"{error.filename}: {error.strerror}") from error
+    lost = [name for name in wanted if not os.path.lexists(f"{place}/{name}")]
+    installed = host.exists(f"/boot/vmlinuz-{boot_set.release}") and (place / _OWN).is_dir()
     return tuple(
         name
-        for name in wanted
-        if name not in _BUILD_LINKS and not os.path.lexists(f"{place}/{name}")
+        for name in lost
+        if name not in _BUILD_LINKS
+        and (not installed or not is_module(name) or name.startswith(f"{_OWN}/"))
     )
 
 
@@ -283,7 +286,7 @@ def _build(host: Host, boot_set: BootSet, sources: Sources, cache: Cache) -> Non
     boot, tree = _drafts(host, boot_set.fingerprint)
     boot.mkdir(parents=True, mode=0o700)
     (tree / "firmware").mkdir(parents=True)
-    _bring(_boot_files(host, sources, boot))
+    _bring(_boot_files(host, sources, boot), cache)
     if sources.firmware:
         _bring_tree(host.path(sources.firmware), tree / "firmware", cache)
     if sources.modules:
@@ -306,11 +309,11 @@ def _boot_files(host: Host, sources: Sources, boot: Path) -> list[tuple[Path, Pa
     return [(host.path(source), target) for source, target in pairs if source]
 
 
-def _bring(pairs: Iterable[tuple[Path, Path]]) -> None:
+def _bring(pairs: Iterable[tuple[Path, Path]], cache: Cache) -> None:
     """Hard-link files; copy those that cannot be linked, if there is room for all of them."""
     # A file that is kept is the file, never a link to it: /boot/vmlinuz may be one.
     found = [(source.resolve(strict=True), target) for source, target in pairs]
-    _copy([pair for pair in found if not link_file(*pair, {})])
+    _copy([pair for pair in found if not link_file(*pair, cache)])
 
 
 def _bring_tree(source: Path, target: Path, cache: Cache) -> None:
@@ -400,6 +403,13 @@ def _put(draft: Path, final: Path) -> None:
         _remove(final)
     draft.rename(final)
     sync_folder(final.parent)
+
+
+def _set_aside(final: Path) -> Path:
+    """Give what is finished a draft's name: it is swept if its removal is interrupted."""
+    draft = final.rename(_draft(final))
+    sync_folder(final.parent)
+    return draft
 
 
 def _drafts(host: Host, fingerprint: Fingerprint) -> tuple[Path, Path]:

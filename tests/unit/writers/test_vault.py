@@ -189,6 +189,10 @@ def test_what_the_menu_boots_is_not_dropped(tmp_path: Path) -> None:
     assert (tmp_path / "lib/firmware/nic/fw.bin").exists()
 
 
+def test_what_is_not_kept_is_dropped_already(tmp_path: Path) -> None:
+    vault.drop(make_node(tmp_path).host, Fingerprint("0" * 64))
+
+
 @pytest.mark.parametrize("effects", range(40))
 def test_a_power_cut_leaves_a_whole_boot_set_or_none(tmp_path: Path, effects: int) -> None:
     node = make_node(tmp_path)
@@ -336,6 +340,7 @@ def hashed(node: Node) -> dict[str, str]:
     cache: dict[str, str] = {}
     read_tree(node.root / "lib/firmware", cache=cache)
     read_tree(node.root / TREE, cache=cache, wanted=is_module)
+    read_tree(node.root / "boot", cache=cache, wanted=lambda name: name.endswith(RELEASE))
     return cache
 
 
@@ -429,6 +434,17 @@ def test_a_removed_tree_is_filled_up_around_what_is_there(tmp_path: Path) -> Non
     assert told == f"2 files were gone from /{TREE} and are put back"
     assert content_of(tmp_path / TREE) == MODULES
     assert node.mkconfig.ran == []  # modules.dep was the kept one still
+
+
+def test_a_module_that_was_built_for_an_installed_kernel_may_be_removed(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    boot_set, _ = kept_with_modules(node)
+    (tmp_path / TREE / "updates/dkms/own.ko.zst").unlink()
+    assert vault.missing_modules(node.host, boot_set) == ()
+    (tmp_path / f"boot/vmlinuz-{RELEASE}").unlink()
+    assert vault.missing_modules(node.host, boot_set) == ("updates/dkms/own.ko.zst",)
+    vault.restore_modules(node.host, boot_set)
+    assert content_of(tmp_path / TREE) == MODULES
 
 
 def test_an_index_that_was_made_without_the_modules_is_made_anew(tmp_path: Path) -> None:
