@@ -48,6 +48,11 @@ class Manager(dbus.service.Object):
         self._as_root("retry", sender)
 
     @dbus.service.method(INTERFACE, sender_keyword="sender")
+    def Allow(self, sender: str | None = None) -> None:  # noqa: N802
+        """Let what a failed pre-check refuses be tried all the same."""
+        self._as_root("allow", sender)
+
+    @dbus.service.method(INTERFACE, sender_keyword="sender")
     def Verify(self, sender: str | None = None) -> None:  # noqa: N802
         """Verify this boot once more."""
         self._as_root("verify", sender)

@@ -12,11 +12,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from trialboot import __version__, report, snapshot, verification
-from trialboot.config import PATH, Mode, parse_config, read_config
-from trialboot.core.change import Change
-from trialboot.core.facts import Unknown
+from trialboot import __version__, lookahead, report, snapshot, verification
+from trialboot.config import PATH, Config, Mode, parse_config, read_config
 from trialboot.core.outlook import Judgement, Outlook
+from trialboot.core.reboot import against_reboot
 from trialboot.core.record import plain
 from trialboot.core.trial import Trial
 from trialboot.core.verdict import Outcome
@@ -24,6 +23,8 @@ from trialboot.errors import ConfigError, HostError, TrialbootError
 from trialboot.foreground import serve_page
 from trialboot.host import Host, write_durably
 from trialboot.metrics import render
+from trialboot.readers import kernel
+from trialboot.writers import contentcache, store
 
 _BUS: Final = ("org.trialboot1", "/org/trialboot1", "org.trialboot1.Manager")
 _MODE: Final = re.compile(
@@ -60,15 +61,27 @@ def _parser() -> argparse.ArgumentParser:
     _reading(verbs, "status", _status, "where this host stands")
     following = _reading(verbs, "next", _next, "what the next boot will change")
     following.add_argument(
+        "--now",
+        action="store_true",
+        help="look at this host now, without the daemon; as root, and nothing is remembered",
+    )
+    following.add_argument(
         "--exit-code",
         action="store_true",
         help="end with 1 if the next boot changes something, 2 if that is not known",
     )
     _reading(verbs, "verify", _verify, "judge this boot now; ends with 0 sound, 1 worse, 2 unsure")
     _reading(verbs, "why", _why, "the last trial, told in ten lines")
+    _reading(
+        verbs,
+        "may-reboot",
+        _may_reboot,
+        "whether a reboot is safe now; ends with 0 yes, 1 no",
+    )
     _verb(verbs, "arm", _arm, "let trialboot act: changed boots become trials")
     _verb(verbs, "observe", _observe, "read, judge and report only")
     _verb(verbs, "retry", _retry, "let condemned boot sets be tried again")
+    _verb(verbs, "allow", _allow, "let what a failed pre-check refuses be tried all the same")
     running = _verb(verbs, "run", _run, "everything in the foreground, in observe mode")
     running.add_argument("--port", type=int, default=9477, help="for the metrics (default 9477)")
     running.add_argument("--once", action="store_true", help="do not stay to serve the metrics")
@@ -105,12 +118,52 @@ def _status(host: Host, options: argparse.Namespace) -> int:
 
 
 def _next(host: Host, options: argparse.Namespace) -> int:
-    state = report.read_state(host)
+    state = _state_now(host, read_config(host)) if options.now else report.read_state(host)
     if options.json:
-        _print_json({"format": report.FORMAT, "phase": state["phase"], "next": state["next"]})
+        keys = ("phase", "refused", "next")
+        _print_json({"format": report.FORMAT, **{key: state[key] for key in keys}})
     else:
         _print(report.next_lines(state))
     return _change_code(state["next"]) if options.exit_code else 0
+
+
+def _state_now(host: Host, config: Config) -> dict[str, Any]:
+    """Look at the host in this process: as true as it gets, and nothing is remembered."""
+    cache = contentcache.load(host)
+    trial = store.load_decision(host).trial
+    outlook = lookahead.look_ahead(host, trial, snapshot.take(host, cache), cache, remember=False)
+    return _state_of(host, str(config.mode), trial, outlook)
+
+
+def _state_of(host: Host, mode: str, trial: Trial, outlook: Outlook | None) -> dict[str, Any]:
+    armed = mode == Mode.ARMED
+    return report.state_of(
+        report.View(
+            at=snapshot.moment(host),
+            mode=mode,
+            trial=trial,
+            outlook=outlook,
+            wished_cordon=False,
+            delivered=None,
+            waiting=False,
+            trouble=(),
+            counters={},
+            against_reboot=against_reboot(
+                trial, outlook, armed=armed, package_run="", unfinished=False
+            ),
+        )
+    )
+
+
+def _may_reboot(host: Host, options: argparse.Namespace) -> int:
+    state = report.read_state(host)
+    if state["boot"] and state["boot"] != kernel.read_boot_id(host):
+        raise HostError("what is known is of an earlier boot: is trialbootd.service running?")
+    if options.json:
+        _print_json({"format": report.FORMAT, **state["may_reboot"]})
+    else:
+        _print(report.reboot_lines(state))
+    return 0 if state["may_reboot"]["answer"] else 1
 
 
 def _change_code(following: Mapping[str, Any] | None) -> int:
@@ -195,6 +248,12 @@ def _retry(host: Host, _options: argparse.Namespace) -> int:
     return 0
 
 
+def _allow(host: Host, _options: argparse.Namespace) -> int:
+    host.call(*_BUS, "Allow")
+    _tell("what a pre-check refused is tried all the same; «trialboot next» shows what follows")
+    return 0
+
+
 # --- the foreground ---------------------------------------------------------------------------
 
 
@@ -202,44 +261,22 @@ def _run(host: Host, options: argparse.Namespace) -> int:
     """Play daemon and workers in this process, without changing anything."""
     _tell("observe mode: nothing of this host is changed")
     outlook = _outlook(host)
-    _print(_outlook_lines(outlook))
+    _print(report.next_lines(_state_of(host, Mode.OBSERVE, Trial(), outlook)))
     judgement, _ = verification.verify(host, read_config(host), _tell)
     _print(["", "verdict on this boot:", *_judgement_lines(judgement)])
-    state = report.state_of(
-        report.View(
-            at=judgement.at,
-            mode=str(Mode.OBSERVE),
-            trial=Trial(boot=judgement.boot, judged=judgement.verdict),
-            outlook=outlook if isinstance(outlook, Outlook) else None,
-            wished_cordon=False,
-            delivered=None,
-            waiting=False,
-            trouble=(),
-            counters={},
-        )
-    )
+    trial = Trial(boot=judgement.boot, judged=judgement.verdict)
+    state = _state_of(host, Mode.OBSERVE, trial, outlook)
     if not options.once:
         _tell(f"metrics at http://127.0.0.1:{options.port}/metrics (end with Ctrl-C)")
         serve_page(options.port, lambda: render(state, host.now().timestamp()))
     return 0
 
 
-def _outlook(host: Host) -> Outlook | Unknown:
+def _outlook(host: Host) -> Outlook | None:
+    cache = contentcache.load(host)
     try:
-        return snapshot.look_ahead(host, Trial(), snapshot.take(host).modules, remember=False)
+        taken = snapshot.take(host, cache)
+        return lookahead.look_ahead(host, Trial(), taken, cache, remember=False)
     except TrialbootError as error:
-        return Unknown(str(error))
-
-
-def _outlook_lines(outlook: Outlook | Unknown) -> list[str]:
-    if isinstance(outlook, Unknown):
-        return [f"What the next boot changes is not known: {outlook.why}"]
-    rows: tuple[Change, ...] = () if isinstance(outlook.changes, Unknown) else outlook.changes
-    parts = {
-        "what runs": outlook.running,
-        "what would boot": outlook.wanted,
-        "what the loader loads": outlook.next_entry,
-        "protection": outlook.protection,
-    }
-    unknown = [f"  not known: {n}: {p.why}" for n, p in parts.items() if isinstance(p, Unknown)]
-    return [outlook.sentence, *report.changes_lines(rows), *unknown]
+        _tell(f"what the next boot changes is not known: {error}")
+        return None

@@ -5,10 +5,7 @@ process only waits for file descriptors. Restarting it at any instant loses noth
 """
 
 import json
-import os
-import selectors
 import signal
-import socket
 import sys
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -16,12 +13,15 @@ from typing import Final
 from trialboot import journal, report
 from trialboot.bus import Bus, Manager
 from trialboot.config import Config, Mode, read_config
-from trialboot.core.actions import Action, ForgetOnce, Keep, PinKnownGood, Unpin
+from trialboot.core.actions import Action, ForgetOnce, Keep, Mend, PinKnownGood, Unpin
 from trialboot.core.facts import BootId, Unknown
 from trialboot.core.node import Wish
 from trialboot.core.outlook import Judgement, Outlook
+from trialboot.core.reboot import against_reboot
 from trialboot.core.trial import (
+    Allowed,
     Booted,
+    Damaged,
     Decision,
     Event,
     Judged,
@@ -33,8 +33,18 @@ from trialboot.core.trial import (
 )
 from trialboot.core.verdict import Outcome, Verdict
 from trialboot.errors import HostError, TrialbootError, VaultError
-from trialboot.host import Host, watch_folder
-from trialboot.readers import kernel, spool
+from trialboot.host import (
+    IN_CLOSE_WRITE,
+    IN_CREATE,
+    IN_DELETE,
+    IN_MOVED_FROM,
+    IN_MOVED_TO,
+    Host,
+    watch_folders,
+)
+from trialboot.loop import Loop
+from trialboot.packageruns import PackageRuns
+from trialboot.readers import kernel
 from trialboot.trial import advance, finish
 from trialboot.writers import power, store
 
@@ -46,8 +56,25 @@ RENDER: Final = "trialboot-render.service"
 
 QUIET_AFTER_PACKAGES: Final = 5.0
 """Seconds after its end in which a package run may go on: some make many cycles."""
-PACKAGES_AT_MOST: Final = 600.0
-"""Seconds after which a package run is looked at that never told its end: it was killed."""
+LOOK_FOR_THE_DEAD: Final = 30.0
+"""Seconds between two looks whether a package run that told no end is still alive."""
+STIRRED_AT_MOST: Final = 120.0
+"""Seconds for which files that change again and again put a snapshot off."""
+_RENAMED: Final = IN_MOVED_TO
+_WRITTEN: Final = IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO
+WATCHED: Final = {
+    # dpkg and rpm, for tools that run none of our hooks; dpkg renames its status file.
+    "/var/lib/dpkg": _RENAMED,
+    "/var/lib/rpm": IN_CLOSE_WRITE,
+    "/usr/lib/sysimage/rpm": IN_CLOSE_WRITE,
+    # What boot loaders read, whoever writes it.
+    "/boot": _WRITTEN,
+    "/boot/grub": _WRITTEN,
+    "/boot/grub2": _WRITTEN,
+    "/boot/loader": _WRITTEN,
+    "/boot/loader/entries": _WRITTEN,
+}
+"""Folders whose changes ask for a snapshot, and which changes (inotify(7))."""
 RENDER_AFTER: Final = 10.0
 """Seconds: one metrics page for a burst of changes."""
 PIN_LIMIT: Final = 900.0
@@ -72,12 +99,13 @@ class Daemon:
         self._verified = False
         self._trouble: dict[str, str] = {}
         self._counters = _load_counters(host)
-        self._timers: dict[str, float] = {}
+        self._loop = Loop(host)
         self._ended: dict[str, str] = {}
         self._node_wait = RETRY_FIRST
-        self._package_run = ""
+        self._runs = PackageRuns(host, self.boot)
+        self._stirred = 0.0
+        self._only_to_tell = False
         self._stopping = False
-        self._selector = selectors.DefaultSelector()
 
     # --- life
 
@@ -92,36 +120,36 @@ class Daemon:
         while not self._stopping:
             self._turn()
         self._write_state()
+        self._loop.close()
 
     def _open(self) -> None:
         self._bus.own_name()
         self._bus.watch_jobs(self._job_done)
         self._manager = Manager(self._bus.connection, self._status, self._ask)
-        self._selector.register(self._bus.fileno(), selectors.EVENT_READ, lambda: None)
-        self._watch_signals()
-        self._watch_spool()
-        self._set_timer("watchdog", WATCHDOG)
+        self._loop.watch(self._bus.fileno(), lambda: None)
+        self._loop.watch_signals(
+            {
+                signal.SIGTERM: self._stop,
+                signal.SIGHUP: lambda: self._loop.set_timer("reload", 0),
+            }
+        )
+        self._watch_files()
+        self._loop.set_timer("watchdog", WATCHDOG)
 
-    def _watch_signals(self) -> None:
-        reading, writing = socket.socketpair()
-        reading.setblocking(False)
-        writing.setblocking(False)
-        self._signals = (reading, writing)
-        signal.set_wakeup_fd(writing.fileno())
-        signal.signal(signal.SIGTERM, lambda *_: self._stop())
-        signal.signal(signal.SIGHUP, lambda *_: self._set_timer("reload", 0))
-        self._selector.register(reading, selectors.EVENT_READ, lambda: reading.recv(64))
-
-    def _watch_spool(self) -> None:
+    def _watch_files(self) -> None:
+        host = self._host
         try:
-            descriptor = watch_folder(self._host.path(store.SPOOL))
+            spool = watch_folders({host.path(store.SPOOL): IN_MOVED_TO})
+            self._loop.drain(spool, self._take_notes)
         except HostError as error:
             self._trouble["spool"] = f"{error}; package runs are only seen at the next start"
-            return
-        self._selector.register(
-            descriptor, selectors.EVENT_READ, lambda: self._packages(descriptor)
-        )
-        self._set_timer("spool", 0)
+        there = {host.path(path): mask for path, mask in WATCHED.items() if host.exists(path)}
+        try:
+            if there:
+                self._loop.drain(watch_folders(there), self._stir)
+        except HostError as error:
+            self._trouble["files"] = f"{error}; changes without a package run are seen later"
+        self._loop.set_timer("spool", 0)
 
     def _stop(self) -> None:
         self._stopping = True
@@ -133,43 +161,35 @@ class Daemon:
         # Last of all: what came during a blocking call is queued in libdbus and wakes nobody.
         self._bus.pump()
         if not self._stopping:
-            self._sleep(self._seconds_to_next_timer())
+            self._rest()
 
-    def _sleep(self, seconds: float) -> None:
-        for key, _ in self._selector.select(seconds):
-            key.data()
-
-    # --- timers
-
-    def _set_timer(self, name: str, seconds: float) -> None:
-        self._timers[name] = self._host.monotonic() + seconds
-
-    def _seconds_to_next_timer(self) -> float:
+    def _rest(self) -> None:
         if self._ended:
-            return 0.0
-        due = min(self._timers.values())
-        return max(0.0, due - self._host.monotonic())
+            self._loop.wait(0.0)
+        else:
+            self._loop.sleep()
 
     def _act_on_timers(self) -> None:
         handlers: dict[str, Callable[[], None]] = {
             "watchdog": self._ping,
-            "snapshot": self._look,
+            "snapshot": lambda: self._start(SNAPSHOT),
+            "tell": self._look_to_tell,
             "verify": lambda: self._start(VERIFY),
             "node": self._deliver,
             "finish": self._finish,
-            "retry": self._retry,
+            "retry": lambda: self._operator(Retried(at=self._now())),
+            "allow": lambda: self._operator(Allowed(at=self._now())),
             "reload": self._reload,
             "render": lambda: self._start(RENDER),
             "spool": self._take_notes,
+            "packages": self._look_for_the_dead,
         }
-        now = self._host.monotonic()
-        for name in [name for name, due in self._timers.items() if due <= now]:
-            del self._timers[name]
+        for name in self._loop.take_due():
             handlers[name]()
 
     def _ping(self) -> None:
         journal.tell_supervisor("WATCHDOG=1")
-        self._set_timer("watchdog", WATCHDOG)
+        self._loop.set_timer("watchdog", WATCHDOG)
 
     # --- workers
 
@@ -178,10 +198,6 @@ class Daemon:
             self._bus.start_unit(unit)
         except HostError as error:
             self._note_trouble(unit, str(error))
-
-    def _look(self) -> None:
-        self._package_run = ""
-        self._start(SNAPSHOT)
 
     def _job_done(self, unit: str, result: str) -> None:
         self._ended[unit] = result
@@ -198,14 +214,23 @@ class Daemon:
                 handlers[unit](result)
 
     def _snapshot_done(self, result: str) -> None:
+        only_to_tell, self._only_to_tell = self._only_to_tell, False
         outlook = store.load(self._host, store.OUTLOOK, Outlook)
         if result != "done" or not isinstance(outlook, Outlook):
             self._worker_failed("snapshot", result, outlook)
-            self._set_timer("snapshot", RETRY_MOST)
+            self._loop.set_timer("snapshot", RETRY_MOST)
             self._verify_once()
             return
         self._trouble.pop("snapshot", None)
         self._outlook = outlook
+        if not only_to_tell:
+            self._advance_by(outlook)
+        self._verify_once()
+        self._write_state()
+        if only_to_tell:
+            report.write_notice(self._host, self._state())
+
+    def _advance_by(self, outlook: Outlook) -> None:
         at = outlook.taken_at
         self._advance(
             Booted(
@@ -215,9 +240,17 @@ class Daemon:
                 once_pending=outlook.once_pending,
             )
         )
+        self._mend(outlook)
         self._advance(Seen(at=at, wanted=outlook.wanted))
-        self._verify_once()
-        self._write_state()
+        self._settle_packages(outlook)
+
+    def _mend(self, outlook: Outlook) -> None:
+        """Say loudly that the known-good is not whole, and have it mended."""
+        if not outlook.damage:
+            self._trouble.pop("known-good", None)
+            return
+        self._note_trouble("known-good", f"it is not whole: {'; '.join(outlook.damage)}")
+        self._advance(Damaged(at=outlook.taken_at, why=outlook.damage))
 
     def _verify_once(self) -> None:
         if not self._verified:
@@ -233,8 +266,8 @@ class Daemon:
             self._trouble.pop("verify", None)
         self._advance(Judged(at=judgement.at, boot=judgement.boot, verdict=judgement.verdict))
         journal.judged(self._decision.trial)
-        self._set_timer("verify", self._config.verify.repeat_seconds)
-        if not self._package_run:
+        self._loop.set_timer("verify", self._config.verify.repeat_seconds)
+        if not self._runs.manager:
             self._start(SNAPSHOT)
 
     def _no_judgement(self, why: str) -> Judgement:
@@ -267,7 +300,7 @@ class Daemon:
             return
         before = self._decision.trial
         if self._do(lambda: finish(self._decision, self)):
-            self._set_timer("snapshot", 0)
+            self._loop.set_timer("snapshot", 0)
         self._moved(before)
 
     def _do(self, work: Callable[[], Decision]) -> bool:
@@ -297,7 +330,7 @@ class Daemon:
 
     def _unfinished(self, error: TrialbootError) -> bool:
         self._note_trouble("decision", f"{error}; tried again every {RETRY_MOST:.0f} s")
-        self._set_timer("finish", RETRY_MOST)
+        self._loop.set_timer("finish", RETRY_MOST)
         return False
 
     def _moved(self, before: Trial) -> None:
@@ -323,9 +356,12 @@ class Daemon:
             return  # the next look gives back what the record says is pinned
         result = self._run_unit(PIN, PIN_LIMIT)
         if result != "done":
-            raise _pin_error(
+            error = _pin_error(
                 store.load(self._host, store.trouble_of("pin"), store.Trouble), result
             )
+            if any(isinstance(action, Mend) for action in actions):
+                self._note_trouble("known-good", f"it could not be mended: {error}")
+            raise error
 
     def _run_unit(self, unit: str, limit: float) -> str:
         """Start a worker and wait for its end, at most `limit` seconds; give the job's result."""
@@ -337,7 +373,7 @@ class Daemon:
             if self._host.monotonic() > until:
                 return f"no end after {limit:.0f} s"
             if unit not in self._ended:
-                self._sleep(1.0)
+                self._loop.wait(1.0)
             journal.tell_supervisor("WATCHDOG=1")
         return self._ended.pop(unit)
 
@@ -345,7 +381,7 @@ class Daemon:
         """Remember the wish; the node worker delivers it as soon as it can."""
         store.save_wish(self._host, wish)
         self._node_wait = RETRY_FIRST
-        self._set_timer("node", 0)
+        self._loop.set_timer("node", 0)
 
     def reboot(self, why: str) -> None:
         """Restart the machine through logind."""
@@ -378,37 +414,71 @@ class Daemon:
             self._node_wait = RETRY_FIRST
         else:
             self._worker_failed("node", result, None)
-            self._set_timer("node", self._node_wait)
+            self._loop.set_timer("node", self._node_wait)
             self._node_wait = min(2 * self._node_wait, NODE_MOST)
         self._write_state()
 
     # --- packages and the operator
 
-    def _packages(self, descriptor: int) -> None:
-        os.read(descriptor, 65536)
-        self._take_notes()
-
     def _take_notes(self) -> None:
-        notes = spool.take_notes(self._host)
-        if not notes:
+        """Hear the hooks: half-way through a run, boot files are neither the old nor the new."""
+        try:
+            heard = self._runs.take_notes()
+        except TrialbootError as error:
+            self._note_trouble("transactions", str(error))
+            self._loop.set_timer("spool", RETRY_MOST)
             return
-        was_open = self._package_run
-        for note in notes:
-            self._package_run = spool.run_after(self._package_run, note)
-        self._count("transactions", sum(note.event == "end" for note in notes))
-        if not self._package_run:
-            self._set_timer("snapshot", QUIET_AFTER_PACKAGES)
-        elif not was_open:
-            # Half-way through, the boot files are neither the old nor the new ones.
-            self._set_timer("snapshot", PACKAGES_AT_MOST)
+        if self._runs.trouble:
+            self._note_trouble("transactions", self._runs.trouble)
+        self._count("transactions", heard.ends)
+        if self._runs.manager:
+            self._loop.cancel("snapshot")
+            self._loop.set_timer("packages", LOOK_FOR_THE_DEAD)
+        elif heard.any:
+            self._loop.set_timer("snapshot", QUIET_AFTER_PACKAGES)
+        if heard.touches_boot:
+            # Whoever waits at the terminal is told at once; what follows waits for quiet.
+            self._loop.set_timer("tell", 0)
+        if heard.any:
+            self._write_state()
+
+    def _look_to_tell(self) -> None:
+        self._only_to_tell = True
+        self._start(SNAPSHOT)
+
+    def _look_for_the_dead(self) -> None:
+        if self._runs.look_for_the_dead():
+            self._loop.set_timer("snapshot", QUIET_AFTER_PACKAGES)
+            self._write_state()
+        elif self._runs.manager:
+            self._loop.set_timer("packages", LOOK_FOR_THE_DEAD)
+
+    def _stir(self) -> None:
+        """Files of packages or boot loaders changed: look once they have come to rest."""
+        if self._runs.manager:
+            return  # its end is told, or its death is seen
+        now = self._host.monotonic()
+        if not self._loop.is_set("snapshot"):
+            self._stirred = now
+        if now - self._stirred < STIRRED_AT_MOST:
+            self._loop.set_timer("snapshot", QUIET_AFTER_PACKAGES)
+
+    def _settle_packages(self, outlook: Outlook) -> None:
+        try:
+            ended = self._runs.settle(outlook, self._now())
+        except TrialbootError as error:
+            self._note_trouble("transactions", str(error))
+            return
+        if ended:
+            journal.transacted(ended, outlook.sentence)
 
     def _ask(self, wish: str) -> None:
         # The bus is also heard while the pin worker is waited for, in the middle of a decision.
-        self._set_timer(wish, 0)
+        self._loop.set_timer(wish, 0)
 
-    def _retry(self) -> None:
-        self._advance(Retried(at=self._now()))
-        self._set_timer("snapshot", 0)
+    def _operator(self, event: Retried | Allowed) -> None:
+        self._advance(event)
+        self._loop.set_timer("snapshot", 0)
 
     def _reload(self) -> None:
         try:
@@ -418,8 +488,8 @@ class Daemon:
             # What was read before stays in force.
             self._note_trouble("configuration", str(error))
             return
-        self._set_timer("verify", 0)
-        self._set_timer("snapshot", 0)
+        self._loop.set_timer("verify", 0)
+        self._loop.set_timer("snapshot", 0)
 
     # --- what others see
 
@@ -453,12 +523,20 @@ class Daemon:
                 waiting=self._config.node.enabled and not store.is_delivered(self._host),
                 trouble=tuple(f"{name}: {text}" for name, text in self._trouble.items()),
                 counters=self._counters,
+                against_reboot=against_reboot(
+                    self._decision.trial,
+                    self._outlook,
+                    armed=self._config.mode is Mode.ARMED,
+                    package_run=self._runs.manager,
+                    unfinished=bool(self._decision.todo),
+                ),
+                transactions=self._runs.journal,
             )
         )
 
     def _write_state(self) -> None:
         report.write_state(self._host, self._state())
-        self._set_timer("render", RENDER_AFTER)
+        self._loop.set_timer("render", RENDER_AFTER)
 
 
 _END: Final = {

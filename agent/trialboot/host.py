@@ -8,7 +8,7 @@ import ctypes
 import os
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -129,16 +129,26 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+IN_CLOSE_WRITE = 0x8
+IN_MOVED_FROM = 0x40
 IN_MOVED_TO = 0x80
+IN_CREATE = 0x100
+IN_DELETE = 0x200
 
 
-def watch_folder(folder: Path) -> int:
-    """Give a descriptor that is readable once something was renamed into a folder (inotify(7)).
+def watch_folders(folders: Mapping[Path, int]) -> int:
+    """Give a descriptor that is readable once something happened in one of the folders.
 
-    Raises `HostError`.
+    The masks are those of inotify(7). A folder that is not there is left out; raises `HostError`
+    where none can be watched.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     descriptor = libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
-    if descriptor < 0 or libc.inotify_add_watch(descriptor, os.fsencode(folder), IN_MOVED_TO) < 0:
-        raise HostError(f"{folder} cannot be watched: {os.strerror(ctypes.get_errno())}")
+    watched = descriptor >= 0 and [
+        libc.inotify_add_watch(descriptor, os.fsencode(folder), mask) >= 0
+        for folder, mask in folders.items()
+    ]
+    if not watched or not any(watched):
+        told = ", ".join(str(folder) for folder in folders)
+        raise HostError(f"{told} cannot be watched: {os.strerror(ctypes.get_errno())}")
     return int(descriptor)

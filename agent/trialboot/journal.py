@@ -8,11 +8,13 @@ import logging
 import sys
 from typing import Final
 
+from trialboot.core.transactions import Transaction, words
 from trialboot.core.trial import Trial
 
 STEPPED: Final = "4b7f2a5c0d6e4c1f9a3e8b1d2c5f7a60"
 JUDGED: Final = "9d1c3e5f7a2b4c6d8e0f1a3b5c7d9e20"
 TROUBLE: Final = "c2e4a6b8d0f24135b7d9e1f3a5c7092b"
+TRANSACTED: Final = "e5b0c1d2f3a447968b5c6d7e8f90a1b2"
 
 _log = logging.getLogger("trialboot")
 
@@ -51,6 +53,16 @@ def judged(trial: Trial) -> None:
     fields = {"MESSAGE_ID": JUDGED, "TRIALBOOT_OUTCOME": str(trial.judged.outcome)}
     reasons = "; ".join(trial.judged.reasons)
     _log.info("verdict %s: %s", trial.judged.outcome, reasons, extra=fields)
+
+
+def transacted(transaction: Transaction, sentence: str) -> None:
+    """Log a package transaction that has ended, and what the next boot will change now."""
+    fields = {
+        "MESSAGE_ID": TRANSACTED,
+        "TRIALBOOT_TRANSACTION": transaction.key,
+        "TRIALBOOT_STATE": str(transaction.state),
+    }
+    _log.info("%s. %s", words(transaction), sentence, extra=fields)
 
 
 def noted(text: str) -> None:

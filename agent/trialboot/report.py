@@ -10,11 +10,12 @@ from typing import Any, Final
 
 from trialboot import __version__
 from trialboot.core.bootset import BootSet, shown
-from trialboot.core.change import Area, Change
+from trialboot.core.change import Risk
 from trialboot.core.facts import Unknown
 from trialboot.core.outlook import Outlook
 from trialboot.core.protection import Protection
 from trialboot.core.record import plain
+from trialboot.core.transactions import Transaction, words
 from trialboot.core.trial import Choice, Phase, Trial
 from trialboot.core.verdict import Verdict
 from trialboot.errors import HostError
@@ -23,7 +24,11 @@ from trialboot.writers.store import RUN, Delivered
 
 FORMAT: Final = 1
 STATE_FILE: Final = f"{RUN}/state.json"
+MESSAGE_OF_THE_DAY: Final = f"{RUN}/motd"
+NOTICE: Final = f"{RUN}/notice"
+"""What packaging/dpkg/package-notice prints at the end of a package run."""
 MOST_LINES: Final = 10
+MOST_NOTICE: Final = 4
 
 _PHASES: Final[Mapping[Phase, str]] = {
     Phase.STEADY: "no trial runs",
@@ -32,6 +37,13 @@ _PHASES: Final[Mapping[Phase, str]] = {
     Phase.CONDEMNED: "the trial failed; the known-good has to prove itself",
     Phase.RECOVERED: "rolled back and proven; the failed boot set is not tried again",
     Phase.STRANDED: "no proven boot set is left: this node needs a human",
+}
+
+
+_RISKS: Final[Mapping[Risk, str]] = {
+    Risk.DANGER: "danger: what this host uses will not be there, or something else boots",
+    Risk.CAUTION: "look at: what this host uses will be another one",
+    Risk.NOTICE: "to know: nothing that this host is known to use",
 }
 
 
@@ -49,6 +61,9 @@ class View:
     """The cluster has not taken the wish yet."""
     trouble: tuple[str, ...]
     counters: Mapping[str, int]
+    against_reboot: tuple[str, ...] = ()
+    transactions: tuple[Transaction, ...] = ()
+    """Package transactions, newest last."""
 
 
 def state_of(view: View) -> dict[str, Any]:
@@ -69,8 +84,14 @@ def state_of(view: View) -> dict[str, Any]:
         "running": _choice(trial.running),
         "candidate": _choice(trial.candidate),
         "condemned": [_plain(item) for item in trial.condemned],
+        "refused": _plain(trial.refused) if trial.refused else None,
         "verdict": _verdict(trial.judged),
-        "next": _next(view.outlook),
+        "next": next_of(view.outlook),
+        "may_reboot": {
+            "answer": not view.against_reboot,
+            "reasons": list(view.against_reboot),
+        },
+        "transactions": [_transaction(item) for item in view.transactions[-MOST_LINES:]],
         "story": [_plain(moment) for moment in trial.story],
         "cluster": {
             "cordon_wished": view.wished_cordon,
@@ -86,6 +107,20 @@ def _plain(value: object) -> Any:
     made = plain(value)
     made.pop("is", None)
     return made
+
+
+def _transaction(item: Transaction) -> dict[str, Any]:
+    changed = item.changes
+    return {
+        "time": item.time,
+        "manager": item.manager,
+        "state": str(item.state),
+        "why": item.why,
+        "command": item.command,
+        "user": item.user,
+        "changed": None if isinstance(changed, Unknown) else len(changed),
+        "text": words(item),
+    }
 
 
 def _boot_set(boot_set: BootSet | None) -> dict[str, str] | None:
@@ -111,7 +146,8 @@ def _verdict(verdict: Verdict | None) -> dict[str, Any] | None:
     }
 
 
-def _next(outlook: Outlook | None) -> dict[str, Any] | None:
+def next_of(outlook: Outlook | None) -> dict[str, Any] | None:
+    """Put what the next boot changes into plain JSON values."""
     if outlook is None:
         return None
     return {
@@ -129,6 +165,9 @@ def _next(outlook: Outlook | None) -> dict[str, Any] | None:
             None if isinstance(outlook.changes, Unknown) else [_plain(c) for c in outlook.changes]
         ),
         "protection": _protection(outlook.protection),
+        "evidence": list(outlook.evidence),
+        "damage": list(outlook.damage),
+        "not_seen": list(outlook.not_seen),
     }
 
 
@@ -152,6 +191,19 @@ def write_state(host: Host, state: Mapping[str, Any]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(state, ensure_ascii=False, indent=1)
     write_durably(target, f"{text}\n".encode(), mode=0o644)
+    _write_lines(host, MESSAGE_OF_THE_DAY, notice_lines(state))
+
+
+def write_notice(host: Host, state: Mapping[str, Any]) -> None:
+    """Leave what whoever ended a package run must know."""
+    lines = notice_lines(state) or [f"trialboot: {state['next']['sentence']}"]
+    _write_lines(host, NOTICE, lines)
+
+
+def _write_lines(host: Host, path: str, lines: Sequence[str]) -> None:
+    target = host.path(path)
+    text = "".join(f"{line}\n" for line in lines)
+    write_durably(target, text.encode(), mode=0o644)
 
 
 def read_state(host: Host) -> dict[str, Any]:
@@ -235,35 +287,81 @@ def next_lines(state: Mapping[str, Any]) -> list[str]:
     outlook = state["next"]
     if not outlook:
         return ["What the next boot changes is not known yet: no snapshot was taken in this boot."]
-    lines = [outlook["sentence"], *_arming_lines(state)]
-    for area in Area:
-        rows = [row for row in outlook["changes"] or () if row["area"] == area]
-        lines += _area_lines(area, rows)
-    lines += [f"not known: {why}" for why in outlook["unknown"]]
-    return lines
+    return [
+        outlook["sentence"],
+        *_arming_lines(state),
+        *_damage_lines(outlook),
+        *_risk_lines(outlook["changes"] or ()),
+        *_block("not known", [*outlook["unknown"], *outlook["not_seen"]]),
+        *_block("others say", outlook["evidence"]),
+    ]
 
 
 def _arming_lines(state: Mapping[str, Any]) -> list[str]:
-    phase = state["phase"]
+    phase, good = state["phase"], _release(state["known_good"])
+    if state["refused"]:
+        return [
+            f"It is not tried, for a pre-check failed; the known-good {good} boots instead:",
+            *(f"  {why}" for why in state["refused"]["objections"]),
+            "  «trialboot allow» has it tried all the same.",
+        ]
     if phase == Phase.ARMED:
-        good = _release(state["known_good"])
         return [f"It is a trial, booted once: the default stays on the known-good {good}."]
     if phase == Phase.RECOVERED and state["condemned"]:
-        bad, good = state["condemned"][-1]["release"], _release(state["known_good"])
+        bad = state["condemned"][-1]["release"]
         return [f"{bad} was condemned and is not booted again; the known-good {good} is."]
     if state["mode"] == "observe":
         return ["Observe mode: nothing is pinned and no boot is a trial (trialboot arm)."]
     return []
 
 
-def _area_lines(area: Area, rows: Sequence[Mapping[str, str]]) -> list[str]:
-    if not rows:
+def _damage_lines(outlook: Mapping[str, Any]) -> list[str]:
+    return [f"The known-good is not whole: {why}." for why in outlook["damage"]]
+
+
+def _risk_lines(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    lines = []
+    for risk, head in _RISKS.items():
+        lines += _block(head, [_change_words(row) for row in rows if row["risk"] == risk])
+    return lines
+
+
+def _change_words(row: Mapping[str, str]) -> str:
+    why = f" ({row['why']})" if row["why"] else ""
+    area = row["area"].replace("_", " ")
+    return f"{area}: {row['subject']}: {row['before']} → {row['after']}{why}"
+
+
+def _block(head: str, lines: Sequence[str]) -> list[str]:
+    if not lines:
         return []
-    shown_rows = [f"  {r['subject']}: {r['before']} → {r['after']}" for r in rows[:MOST_LINES]]
-    more = len(rows) - MOST_LINES
-    if more > 0:
-        shown_rows.append(f"  … and {more} more (trialboot next --json)")
-    return [f"{area.value.replace('_', ' ')}:", *shown_rows]
+    more = len(lines) - MOST_LINES
+    rest = [f"  … and {more} more: trialboot next --json"] if more > 0 else []
+    return [f"{head}:", *(f"  {line}" for line in lines[:MOST_LINES]), *rest]
+
+
+def reboot_lines(state: Mapping[str, Any]) -> list[str]:
+    """Say whether this host may be rebooted, and what speaks against it."""
+    answer = state["may_reboot"]
+    if answer["answer"]:
+        return ["yes: nothing speaks against a reboot"]
+    return ["no:", *(f"  {why}" for why in answer["reasons"])]
+
+
+def notice_lines(state: Mapping[str, Any]) -> list[str]:
+    """Say in a few lines what whoever logs in, or ends a package run, must know; often nothing."""
+    outlook = state["next"]
+    lines = []
+    if state["phase"] not in {Phase.STEADY, Phase.ARMED}:
+        lines.append(f"this node is {state['phase']}: {state['meaning']}")
+    if outlook and (outlook["changes"] or outlook["changes"] is None):
+        lines.append(outlook["sentence"])
+    if state["refused"]:
+        lines.append(f"It is not tried: {state['refused']['objections'][0]}")
+    if outlook:
+        lines += _damage_lines(outlook)
+    told = [f"trialboot: {line}" for line in lines[:MOST_NOTICE]]
+    return [*told, "trialboot: more: trialboot next"] if told else []
 
 
 def why_lines(state: Mapping[str, Any]) -> list[str]:
@@ -297,8 +395,3 @@ def _advice(state: Mapping[str, Any]) -> str:
             return "to do: nothing yet; the verdict is being found"
         case Phase.STEADY:
             return "to do: nothing"
-
-
-def changes_lines(rows: Sequence[Change]) -> list[str]:
-    """Write changes one a line, for the foreground command."""
-    return [f"  {row.area}: {row.subject}: {row.before} → {row.after}" for row in rows]

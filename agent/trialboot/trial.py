@@ -72,12 +72,15 @@ def finish(decision: Decision, hands: Hands) -> Decision:
 
 
 def _may_be_left_out(decision: Decision) -> bool:
-    """Tell what is tried before a rollback's reboot and not insisted on.
+    """Tell what is tried and not insisted on: before a rollback's reboot, and mending.
 
     The loader has consumed its one-shot by then, and the cluster is told again after the reboot:
-    neither a full disk nor a broken loader file may keep a node on a condemned boot set.
+    neither a full disk nor a broken loader file may keep a node on a condemned boot set. Mending
+    is asked for again by the next snapshot: it must not hold up a verdict.
     """
     first, *rest = decision.todo
+    if isinstance(first, Mend):
+        return True
     return isinstance(first, ForgetOnce | Tell) and any(isinstance(a, Reboot) for a in rest)
 
 

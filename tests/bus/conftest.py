@@ -71,7 +71,11 @@ def record(value: object) -> str:
 
 
 def outlook(
-    running: Choice | Unknown = GOOD, wanted: Choice | Unknown = GOOD, *, once: bool = False
+    running: Choice | Unknown = GOOD,
+    wanted: Choice | Unknown = GOOD,
+    *,
+    once: bool = False,
+    **more: Any,
 ) -> dict[str, Any]:
     """Script a snapshot worker that sees this."""
     seen = Outlook(
@@ -84,6 +88,7 @@ def outlook(
         changes=(),
         sentence="The next boot changes nothing.",
         protection=Protection(level=Level.FULL),
+        **more,
     )
     return {"files": {store.OUTLOOK: record(seen)}}
 
@@ -255,6 +260,7 @@ def machine(folder: Path, bus_daemon: subprocess.Popen[bytes]) -> Iterator[Machi
         notify.bind(str(folder / "notify"))
         made = Machine(folder, f"unix:path={folder / 'bus'}", notify, bus_daemon)
         made.write("/proc/sys/kernel/random/boot_id", f"{BOOT}\n")
+        made.write("/proc/uptime", "500.00 900.00\n")
         made.write("/ahead", "0")
         made.write("/script.json", "{}")
         for place in ("run/trialboot", "var/lib/trialboot/spool"):

@@ -1,6 +1,7 @@
 """The real daemon on a private bus: what it asks systemd and logind for, and in which order."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from tests.bus.conftest import (
 from trialboot.core.actions import ForgetOnce, Keep, PinKnownGood, Reboot, Tell
 from trialboot.core.facts import BootId, Unknown
 from trialboot.core.node import Wish
+from trialboot.core.transactions import PackageChange
 from trialboot.core.trial import Condemned, Decision, Phase, Trial
 from trialboot.core.verdict import Outcome
 from trialboot.errors import HostError
@@ -156,10 +158,26 @@ def test_a_sound_first_boot_earns_the_known_good(machine: Machine) -> None:
     assert units == [SNAPSHOT, VERIFY, PIN, SNAPSHOT]
 
 
-def note(machine: Machine, name: str, event: str) -> None:
+APT = 777
+
+
+def apt_lives(machine: Machine, *, lives: bool = True) -> None:
+    """Have a process, or none, that was started before this machine's notes (proc(5), stat)."""
+    place = machine.root / f"proc/{APT}"
+    if lives:
+        machine.write(f"/proc/{APT}/stat", f"{APT} (apt-get) S {'0 ' * 18}1000 0\n")
+    else:
+        shutil.rmtree(place)
+
+
+def note(machine: Machine, at: int, event: str, *plan: str) -> None:
     """Leave a note as the hooks do, and wait until the daemon has taken it."""
-    file = f"/var/lib/trialboot/spool/{name}.ev"
-    machine.write(file, f"event={event}\nboot=b\nend\n")
+    file = f"/var/lib/trialboot/spool/{at:013}-{at}-{event}.ev"
+    packages = "".join(f"pkg={line}\n" for line in plan)
+    chain = f"chain=900:sh {APT}:apt-get"
+    machine.write(
+        file, f"event={event}\nup={at}.00\nboot={BOOT}\npid={at}\n{chain}\n{packages}end\n"
+    )
     wait_for("the note to be taken", lambda: not machine.host.exists(file))
     machine.ask("Status")
 
@@ -167,7 +185,7 @@ def note(machine: Machine, name: str, event: str) -> None:
 def test_a_change_that_a_package_run_makes_is_armed(machine: Machine) -> None:
     machine.runs()
     machine.script(snapshot=[outlook(GOOD, NEW)])
-    note(machine, "1", "end")
+    note(machine, 300, "end")
     machine.later(6)
     wait_for("the arming", lambda: machine.state()["phase"] == "armed")
     armed = machine.starts(PIN)[-1]
@@ -181,30 +199,142 @@ def test_a_change_that_a_package_run_makes_is_armed(machine: Machine) -> None:
 def test_the_host_is_looked_at_once_and_only_after_the_end_of_a_package_run(
     machine: Machine,
 ) -> None:
+    apt_lives(machine)
     machine.runs()
     before = len(machine.starts(SNAPSHOT))
     for number, event in enumerate(("begin", "dpkg-begin", "dpkg-end", "dpkg-end")):
-        note(machine, str(number), event)
+        note(machine, 300 + number, event)
         machine.later(20)
     machine.ask("Verify")
     machine.rests()
     assert len(machine.starts(SNAPSHOT)) == before
-    note(machine, "9", "end")
+    assert machine.state()["may_reboot"]["reasons"] == ["a package run is under way (apt)"]
+    note(machine, 309, "end")
     machine.later(6)
     wait_for("the snapshot", lambda: len(machine.starts(SNAPSHOT)) > before)
     machine.rests()
     assert len(machine.starts(SNAPSHOT)) == before + 1
+    assert machine.state()["may_reboot"]["answer"] is True
 
 
 def test_a_package_run_that_was_killed_is_looked_at_all_the_same(machine: Machine) -> None:
+    apt_lives(machine)
     machine.runs()
     before = len(machine.starts(SNAPSHOT))
-    note(machine, "1", "begin")
-    machine.later(590)
+    note(machine, 300, "begin")
+    machine.later(40)
     machine.rests()
     assert len(machine.starts(SNAPSHOT)) == before
-    machine.later(11)
+    apt_lives(machine, lives=False)
+    machine.later(31)
+    machine.later(6)
     wait_for("the snapshot", lambda: len(machine.starts(SNAPSHOT)) > before)
+    (run,) = machine.state()["transactions"]
+    assert (run["state"], run["manager"]) == ("interrupted", "apt")
+
+
+def test_whoever_changed_what_boots_is_told_at_once_and_nothing_is_armed_yet(
+    machine: Machine,
+) -> None:
+    apt_lives(machine)
+    machine.runs()
+    machine.script(snapshot=[outlook(GOOD, NEW)])
+    before = len(machine.starts(SNAPSHOT))
+    note(machine, 300, "begin", "linux-image-6.2 - - none < 6.2 amd64 none /a.deb")
+    note(machine, 301, "end")
+    wait_for("the notice", lambda: machine.host.exists("/run/trialboot/notice"))
+    machine.rests()
+    assert len(machine.starts(SNAPSHOT)) == before + 1
+    assert machine.state()["phase"] == "steady"
+    text = machine.host.read_text("/run/trialboot/notice")
+    assert text == "trialboot: The next boot changes nothing.\n"
+    machine.later(6)
+    wait_for("the arming", lambda: machine.state()["phase"] == "armed")
+
+
+def test_a_transaction_is_settled_with_what_the_package_database_says(machine: Machine) -> None:
+    apt_lives(machine)
+    machine.runs()
+    changed = PackageChange(name="a", architecture="all", before="1", after="2")
+    seen = outlook(GOOD, GOOD, packages=(changed,))
+    seen["files"][store.PACKAGES_SEEN] = "the newer list"
+    machine.script(snapshot=[seen])
+    note(machine, 300, "begin", "a 1 all none < 2 all none /a.deb")
+    note(machine, 301, "end")
+    machine.later(6)
+    wait_for("the end", lambda: machine.state()["transactions"][-1]["changed"])
+    run = machine.state()["transactions"][-1]
+    assert (run["state"], run["text"]) == ("closed", "apt: 1 package changed, closed")
+    assert machine.host.read_text(store.PACKAGES) == "the newer list"
+
+
+def test_a_journal_that_cannot_be_read_is_set_aside_and_told(machine: Machine) -> None:
+    machine.write("/var/lib/trialboot/transactions.json", "{")
+    machine.runs()
+    (told,) = machine.state()["trouble"]
+    assert told.startswith("transactions: /var/lib/trialboot/transactions.json: ")
+    assert "set aside as /var/lib/trialboot/transactions.json.unreadable-" in told
+
+
+def test_files_that_change_without_a_package_run_are_looked_at_once_they_rest(
+    machine: Machine,
+) -> None:
+    (machine.root / "boot/grub").mkdir(parents=True)
+    machine.runs()
+    before = len(machine.starts(SNAPSHOT))
+    machine.write("/boot/grub/grub.cfg", "another menu")
+    machine.ask("Status")
+    machine.rests()
+    assert len(machine.starts(SNAPSHOT)) == before
+    machine.later(6)
+    wait_for("the snapshot", lambda: len(machine.starts(SNAPSHOT)) == before + 1)
+
+
+# --- pre-checks, and a known-good that packages damage ------------------------------------------
+
+LACKING = replace(NEW, objections=("ice is missing from the next kernel",))
+
+
+def test_what_a_pre_check_refuses_is_not_armed_until_the_operator_allows_it(
+    machine: Machine,
+) -> None:
+    machine.script(snapshot=[outlook(), outlook(), outlook(GOOD, LACKING)])
+    machine.runs()
+    note(machine, 300, "end")
+    machine.later(6)
+    wait_for("the refusal", lambda: machine.state()["refused"])
+    machine.rests()
+    assert machine.state()["phase"] == "steady"
+    assert machine.state()["may_reboot"] == {
+        "answer": False,
+        "reasons": ["ice is missing from the next kernel"],
+    }
+    assert "It is not tried" in machine.host.read_text("/run/trialboot/motd")
+    machine.ask("Allow")
+    wait_for("the arming", lambda: machine.state()["phase"] == "armed")
+    assert machine.state()["refused"] is None
+
+
+def test_a_damaged_known_good_is_told_loudly_and_mended(machine: Machine) -> None:
+    machine.remembers(Decision(trial=EARNED))
+    damaged = outlook(damage=("/lib/modules/6.1-good lacks modules.dep",))
+    machine.script(snapshot=[damaged, outlook()])
+    machine.start()
+    wait_for("the mending", lambda: machine.starts(PIN))
+    assert todo(machine.starts(PIN)[0]) == ["Mend"]
+    told = wait_for("the whole known-good", lambda: not machine.state()["trouble"])
+    assert told
+
+
+def test_a_known_good_that_cannot_be_mended_holds_no_verdict_up(machine: Machine) -> None:
+    machine.remembers(Decision(trial=EARNED))
+    why = "/lib/modules/6.1-good lacks modules.dep"
+    machine.script(snapshot=[outlook(damage=(why,))], pin=[failing("pin", "no room")])
+    machine.runs()
+    assert machine.state()["verdict"]["outcome"] == "sound"
+    assert machine.state()["trouble"][0].startswith("known-good: ")
+    assert machine.state()["may_reboot"]["reasons"] == [f"the known-good is not whole: {why}"]
+    assert machine.decision().todo == ()
 
 
 def test_notes_that_were_left_before_the_start_are_taken(machine: Machine) -> None:

@@ -9,11 +9,12 @@ import pytest
 
 from tests.host.conftest import run_inside
 from tests.unit.test_report import NEW, condemned, outlook, state, told, trial
+from tests.unit.workers.debian_host import NEW as NEW_RELEASE
+from tests.unit.workers.debian_host import OLD as OLD_RELEASE
 from tests.unit.workers.debian_host import debian
 from trialboot import __version__, cli, report
 from trialboot.config import PATH, Config, Mode, Verify, read_config
 from trialboot.core.change import Area, Change
-from trialboot.core.facts import Unknown
 from trialboot.core.outlook import Judgement
 from trialboot.core.trial import Phase
 from trialboot.core.verdict import Outcome, Verdict
@@ -49,6 +50,11 @@ class Shell:
 
     def knows(self, made: dict[str, Any]) -> None:
         report.write_state(Host(root=self.root), made)
+
+    def boots(self, boot: str) -> None:
+        place = self.root / "proc/sys/kernel/random/boot_id"
+        place.parent.mkdir(parents=True)
+        place.write_text(f"{boot}\n")
 
     def config(self) -> Config:
         return read_config(Host(root=self.root))
@@ -99,7 +105,7 @@ def test_a_command_prints_the_reports_lines_and_asks_nobody(
     ("command", "keys"),
     [
         ("status", set(state(trial(Phase.STEADY)))),
-        ("next", {"format", "phase", "next"}),
+        ("next", {"format", "phase", "refused", "next"}),
         ("why", {"format", "phase", "story", "condemned", "verdict"}),
     ],
 )
@@ -189,15 +195,59 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_host_that_cannot_be_looked_at_is_told_in_one_line() -> None:
-    assert cli._outlook_lines(Unknown("no kernel")) == [
-        "What the next boot changes is not known: no kernel"
-    ]
+@pytest.mark.host
+def test_a_host_that_cannot_be_looked_at_is_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host = debian(tmp_path)
+    (tmp_path / "proc/version").unlink()
+    Shell(tmp_path).configure("[verify]\ndeadline_seconds = 0\nminimum_settle_seconds = 0\n")
+    told = run_inside(lambda: (cli.main(["run", "--once"], host.host), capsys.readouterr()))
+    assert told[0] == 0
+    why = "what the next boot changes is not known: the running kernel cannot be read"
+    assert why in told[1].err
+    assert "What the next boot changes is not known yet" in told[1].out
 
 
-def test_what_is_not_known_of_the_next_boot_is_named() -> None:
-    seen = outlook(wanted=Unknown("several initrds"), changes=Unknown("several initrds"))
-    assert cli._outlook_lines(seen)[1:] == ["  not known: what would boot: several initrds"]
+def test_next_now_looks_by_itself_and_remembers_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host = debian(tmp_path)
+    assert cli.main(["next", "--now", "--exit-code"], host.host) == 0
+    assert capsys.readouterr().out.startswith("The next boot changes nothing.\n")
+    assert not (tmp_path / "var/lib/trialboot").exists()
+    host.install_kernel(NEW_RELEASE, "bnx2")
+    host.menu(NEW_RELEASE)
+    host.boots(OLD_RELEASE, started=0)
+    assert cli.main(["next", "--now", "--exit-code"], host.host) == 2
+    assert "has changed since this boot" in capsys.readouterr().out
+
+
+# --- may it be rebooted -------------------------------------------------------------------------
+
+
+def test_may_reboot_answers_by_its_exit_code(
+    shell: Shell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell.boots("boot-1")
+    shell.knows(state(trial(Phase.STEADY)))
+    assert shell.run("may-reboot") == 0
+    assert capsys.readouterr().out == "yes: nothing speaks against a reboot\n"
+    shell.knows(state(trial(Phase.TRIAL), against_reboot=("this boot is on trial",)))
+    assert shell.run("may-reboot") == 1
+    assert capsys.readouterr().out == "no:\n  this boot is on trial\n"
+    assert shell.run("may-reboot", "--json") == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found == {"format": 1, "answer": False, "reasons": ["this boot is on trial"]}
+
+
+def test_may_reboot_does_not_answer_from_an_earlier_boot(
+    shell: Shell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell.boots("boot-2")
+    shell.knows(state(trial(Phase.STEADY)))
+    assert shell.run("may-reboot") == 74
+    assert "of an earlier boot" in capsys.readouterr().err
 
 
 # --- acting -------------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ def test_the_shipped_configuration_names_every_key_with_its_default() -> None:
 
 def test_the_manual_names_every_command_and_option() -> None:
     text = section(page("docs/man/trialboot.1.md"), "COMMANDS")
-    told = re.findall(r"^\*\*(\w+)\*\*", text, re.MULTILINE)
+    told = re.findall(r"^\*\*([\w-]+)\*\*", text, re.MULTILINE)
     actions = cli._parser()._actions
     verbs = next(a for a in actions if isinstance(a, argparse._SubParsersAction))
     assert told == list(verbs.choices)

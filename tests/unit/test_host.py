@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.loaders.host_folder import PowerCutError, power_for
 from trialboot.errors import HostError
-from trialboot.host import Host, run_command, utc_now, watch_folder, write_durably
+from trialboot.host import IN_MOVED_TO, Host, run_command, utc_now, watch_folders, write_durably
 
 
 def test_absolute_paths_lie_below_the_root(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_watched_folder_tells_of_what_is_renamed_into_it(tmp_path: Path) -> No
     watched, other = tmp_path / "spool", tmp_path / "other"
     watched.mkdir()
     other.write_text("x")
-    descriptor = watch_folder(watched)
+    descriptor = watch_folders({watched: IN_MOVED_TO, tmp_path / "gone": IN_MOVED_TO})
     try:
         (watched / ".draft").write_text("x")
         assert not readable(descriptor)
@@ -136,7 +136,7 @@ def test_a_watched_folder_tells_of_what_is_renamed_into_it(tmp_path: Path) -> No
 
 def test_a_folder_that_is_not_there_cannot_be_watched(tmp_path: Path) -> None:
     with pytest.raises(HostError, match="gone cannot be watched: No such file or directory"):
-        watch_folder(tmp_path / "gone")
+        watch_folders({tmp_path / "gone": IN_MOVED_TO})
 
 
 # --- the bus ------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """What people read: golden texts for each phase, and the keys that tools rely on."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -13,12 +12,13 @@ from hypothesis import strategies as st
 from tests.unit.core.samples import boot_set
 from trialboot import __version__, report
 from trialboot.core.bootset import shown
-from trialboot.core.change import Area, Change
+from trialboot.core.change import Area, Change, Risk
 from trialboot.core.facts import BootId, EntryId, Unknown
 from trialboot.core.node import Wish
 from trialboot.core.outlook import Outlook
 from trialboot.core.protection import Level, Protection
-from trialboot.core.trial import Choice, Condemned, Moment, Phase, Trial
+from trialboot.core.transactions import State, Transaction
+from trialboot.core.trial import Choice, Condemned, Moment, Phase, Refused, Trial
 from trialboot.core.verdict import Answer, Check, Outcome, Verdict
 from trialboot.errors import HostError
 from trialboot.host import Host
@@ -60,8 +60,23 @@ def outlook(*rows: Change, **other: Any) -> Outlook:
     return Outlook(**{**parts, **other})
 
 
-def change(area: Area, subject: str, before: str, after: str) -> Change:
-    return Change(area=area, subject=subject, before=before, after=after)
+def change(  # noqa: PLR0917  the columns of a row have one order
+    area: Area, subject: str, before: str, after: str, risk: Risk = Risk.CAUTION, why: str = ""
+) -> Change:
+    return Change(area=area, subject=subject, before=before, after=after, risk=risk, why=why)
+
+
+DANGER, LOOK, KNOW = (
+    "danger: what this host uses will not be there, or something else boots:",
+    "look at: what this host uses will be another one:",
+    "to know: nothing that this host is known to use:",
+)
+REFUSED: Final = Refused(
+    fingerprint=NEW.boot_set.fingerprint,
+    release="6.1-new",
+    objections=("ice is missing", "vxlan is missing"),
+    at=AT,
+)
 
 
 def trial(phase: Phase, **other: Any) -> Trial:
@@ -241,8 +256,8 @@ def test_next_of_an_armed_host_says_that_it_is_a_trial() -> None:
     assert report.next_lines(state(trial(Phase.ARMED, candidate=NEW))) == [
         SENTENCE,
         f"It is a trial, booted once: the default stays on the known-good {GOOD_SHOWN}.",
-        "kernel:",
-        "  release: 6.1-good → 6.1-new",
+        LOOK,
+        "  kernel: release: 6.1-good → 6.1-new",
     ]
 
 
@@ -263,30 +278,111 @@ def test_next_in_observe_mode_says_that_nothing_is_pinned() -> None:
 def test_next_of_the_other_phases_tells_only_the_changes(phase: Phase) -> None:
     assert report.next_lines(state(trial(phase))) == [
         SENTENCE,
-        "kernel:",
-        "  release: 6.1-good → 6.1-new",
+        LOOK,
+        "  kernel: release: 6.1-good → 6.1-new",
     ]
 
 
-def test_next_lists_the_changes_by_danger_whatever_their_order() -> None:
-    rows = [change(area, "x", "a", "b") for area in reversed(Area)]
-    lines = report.next_lines(state(trial(Phase.STEADY), outlook=outlook(*rows)))
-    heads = [line for line in lines if line.endswith(":")]
-    assert heads == ["kernel:", "modules:", "firmware:", "initrd:", "command line:"]
+def test_next_lists_the_changes_by_risk_with_what_makes_them_dangerous() -> None:
+    rows = [
+        change(Area.MODULES, "ice", "loaded", "missing", Risk.DANGER, "drives eth0"),
+        change(Area.COMMAND_LINE, "command line", "ro", "rw"),
+        change(Area.FIRMWARE, "x.bin", "absent", "new", Risk.NOTICE),
+    ]
+    assert report.next_lines(state(trial(Phase.STEADY), outlook=outlook(*rows)))[1:] == [
+        DANGER,
+        "  modules: ice: loaded → missing (drives eth0)",
+        LOOK,
+        "  command line: command line: ro → rw",
+        KNOW,
+        "  firmware: x.bin: absent → new",
+    ]
 
 
 def test_next_shows_ten_of_many_and_says_where_the_others_are() -> None:
     rows = [change(Area.FIRMWARE, f"file-{n:02}", "a", "b") for n in range(13)]
     lines = report.next_lines(state(trial(Phase.STEADY), outlook=outlook(*rows)))
-    assert lines[1:4] == ["firmware:", "  file-00: a → b", "  file-01: a → b"]
-    assert lines[-1] == "  … and 3 more (trialboot next --json)"
+    assert lines[1:4] == [LOOK, "  firmware: file-00: a → b", "  firmware: file-01: a → b"]
+    assert lines[-1] == "  … and 3 more: trialboot next --json"
     assert len(lines) == 13
 
 
-def test_next_says_what_is_not_known() -> None:
-    seen = outlook(changes=Unknown("no menu"), running=Unknown("no entry"))
+def test_next_says_what_is_not_known_and_what_others_say() -> None:
+    seen = outlook(
+        changes=Unknown("no menu"),
+        running=Unknown("no entry"),
+        not_seen=("drivers: no libkmod",),
+        evidence=("/run/reboot-required is there: linux-base",),
+    )
+    assert report.next_lines(state(trial(Phase.STEADY), outlook=seen)) == [
+        SENTENCE,
+        "not known:",
+        "  no entry",
+        "  no menu",
+        "  drivers: no libkmod",
+        "others say:",
+        "  /run/reboot-required is there: linux-base",
+    ]
+
+
+def test_next_of_what_a_pre_check_refuses_says_why_and_how_to_try_it() -> None:
+    found = state(trial(Phase.STEADY, refused=REFUSED))
+    assert report.next_lines(found)[1:5] == [
+        f"It is not tried, for a pre-check failed; the known-good {GOOD_SHOWN} boots instead:",
+        "  ice is missing",
+        "  vxlan is missing",
+        "  «trialboot allow» has it tried all the same.",
+    ]
+
+
+def test_next_says_loudly_that_the_known_good_is_damaged() -> None:
+    seen = outlook(damage=("/lib/modules/6.1-good is gone",))
     lines = report.next_lines(state(trial(Phase.STEADY), outlook=seen))
-    assert lines == [SENTENCE, "not known: no entry", "not known: no menu"]
+    assert lines[1] == "The known-good is not whole: /lib/modules/6.1-good is gone."
+
+
+# --- may it be rebooted, and what everybody should know -----------------------------------------
+
+
+def test_nothing_speaks_against_a_reboot() -> None:
+    assert report.reboot_lines(state(trial(Phase.STEADY))) == [
+        "yes: nothing speaks against a reboot"
+    ]
+
+
+def test_what_speaks_against_a_reboot_is_told() -> None:
+    found = state(trial(Phase.STEADY), against_reboot=("apt is at work", "ice is missing"))
+    assert found["may_reboot"] == {
+        "answer": False,
+        "reasons": ["apt is at work", "ice is missing"],
+    }
+    assert report.reboot_lines(found) == ["no:", "  apt is at work", "  ice is missing"]
+
+
+def test_nothing_to_tell_is_no_notice() -> None:
+    calm = outlook(changes=())
+    assert report.notice_lines(state(trial(Phase.STEADY), outlook=calm)) == []
+    assert report.notice_lines(state(trial(Phase.STEADY), outlook=None)) == []
+
+
+def test_a_notice_tells_the_sentence_and_where_there_is_more() -> None:
+    assert report.notice_lines(state(trial(Phase.ARMED))) == [
+        f"trialboot: {SENTENCE}",
+        "trialboot: more: trialboot next",
+    ]
+    unknown = outlook(changes=Unknown("no menu"), sentence="It is not known.")
+    assert report.notice_lines(state(trial(Phase.STEADY), outlook=unknown))[0] == (
+        "trialboot: It is not known."
+    )
+
+
+def test_a_notice_has_five_lines_at_most_and_the_worst_comes_first() -> None:
+    seen = outlook(damage=("a is gone", "b is gone", "c is gone"))
+    found = state(trial(Phase.RECOVERED, refused=REFUSED), outlook=seen)
+    lines = report.notice_lines(found)
+    assert len(lines) == 5
+    assert lines[0].startswith("trialboot: this node is recovered: rolled back and proven")
+    assert lines[2] == "trialboot: It is not tried: ice is missing"
 
 
 # --- why ----------------------------------------------------------------------------------------
@@ -357,11 +453,6 @@ def test_whatever_is_known_can_be_told(made: Trial, seen: Outlook, mode: str) ->
     assert report.next_lines(found)[0] == seen.sentence
 
 
-def test_changes_are_one_a_line() -> None:
-    rows: Sequence[Change] = [change(Area.INITRD, "initrd of x", "as before", "rebuilt")]
-    assert report.changes_lines(rows) == ["  initrd: initrd of x: as before → rebuilt"]
-
-
 # --- the file -----------------------------------------------------------------------------------
 
 BOOT_SET_KEYS: Final = ["fingerprint", "release"]
@@ -376,14 +467,17 @@ KEYS: Final[dict[str, list[str]]] = {
         "counters",
         "format",
         "known_good",
+        "may_reboot",
         "meaning",
         "mode",
         "next",
         "phase",
         "pinned",
+        "refused",
         "report_only",
         "running",
         "story",
+        "transactions",
         "trouble",
         "verdict",
         "version",
@@ -393,10 +487,25 @@ KEYS: Final[dict[str, list[str]]] = {
     "candidate": CHOICE_KEYS,
     "condemned": ["at", "fingerprint", "reasons", "release", "why"],
     "verdict": ["checks", "notes", "outcome", "reasons"],
+    "refused": ["at", "fingerprint", "objections", "release"],
+    "may_reboot": ["answer", "reasons"],
+    "transactions": [
+        "changed",
+        "command",
+        "manager",
+        "state",
+        "text",
+        "time",
+        "user",
+        "why",
+    ],
     "next": [
         "at",
         "changes",
+        "damage",
+        "evidence",
         "loads",
+        "not_seen",
         "once",
         "protection",
         "sentence",
@@ -404,7 +513,7 @@ KEYS: Final[dict[str, list[str]]] = {
         "wanted",
     ],
     "next.wanted": CHOICE_KEYS,
-    "next.changes": ["after", "area", "before", "subject"],
+    "next.changes": ["after", "area", "before", "risk", "subject", "why"],
     "next.protection": ["level", "notes", "reasons"],
     "story": ["at", "boot", "text"],
     "cluster": ["cordon_wished", "cordoned", "foreign_cordon", "waiting"],
@@ -413,8 +522,15 @@ KEYS: Final[dict[str, list[str]]] = {
 
 
 def full_state() -> dict[str, Any]:
-    made = trial(Phase.RECOVERED, candidate=NEW, condemned=condemned("r"), judged=PROVEN)
-    return state(made)
+    made = trial(
+        Phase.RECOVERED,
+        candidate=NEW,
+        condemned=condemned("r"),
+        judged=PROVEN,
+        refused=REFUSED,
+    )
+    run = Transaction(key="k", manager="apt", boot="b", opened_at=1.0, state=State.CLOSED)
+    return state(made, transactions=(run,))
 
 
 @pytest.mark.parametrize("place", KEYS)
@@ -435,12 +551,18 @@ def test_values_are_plain_words() -> None:
     assert found["phase"] == "recovered"
     assert found["verdict"]["checks"] == {"roles": "pass", "pods": "no_verdict"}
     assert found["next"]["changes"][0]["area"] == "kernel"
+    assert found["transactions"][0]["text"] == "apt: 0 packages changed, closed"
     assert found["cluster"] == {
         "cordon_wished": False,
         "cordoned": None,
         "foreign_cordon": None,
         "waiting": False,
     }
+
+
+def test_a_transaction_whose_changes_are_not_known_has_no_number() -> None:
+    run = Transaction(key="k", manager="apt", boot="b", opened_at=1.0, changes=Unknown("x"))
+    assert state(Trial(), transactions=(run,))["transactions"][0]["changed"] is None
 
 
 def test_what_is_not_known_is_null_with_its_reason_beside_it() -> None:

@@ -21,7 +21,7 @@ from tests.unit.workers.debian_host import (
     debian,
     menu_of,
 )
-from trialboot import snapshot
+from trialboot import lookahead, snapshot
 from trialboot.content import file_sha256
 from trialboot.core.bootset import BootSet
 from trialboot.core.change import Area
@@ -32,7 +32,7 @@ from trialboot.core.outlook import Outlook
 from trialboot.core.protection import Protection
 from trialboot.core.trial import Choice, Trial
 from trialboot.errors import HostError, StoreError
-from trialboot.writers import vault
+from trialboot.writers import contentcache, vault
 from trialboot.writers.vault import Sources
 
 NOTHING: Final = "The next boot changes nothing."
@@ -41,7 +41,12 @@ ENTRY_OF_OLD: Final = f"gnulinux-advanced-{UUID}>gnulinux-{OLD}-advanced-{UUID}"
 
 
 def look(host: Debian, trial: Trial | None = None) -> Outlook:
-    return snapshot.look_ahead(host.host, trial or Trial(), snapshot.take(host.host).modules)
+    """Look as the worker does: with what was hashed before, and remembering what is hashed now."""
+    cache = contentcache.load(host.host)
+    taken = snapshot.take(host.host, cache)
+    found = lookahead.look_ahead(host.host, trial or Trial(), taken, cache)
+    contentcache.save(host.host, cache)
+    return found
 
 
 def rows(outlook: Outlook) -> list[tuple[Area, str, str, str]]:
@@ -122,7 +127,7 @@ def test_a_new_kernel_without_a_loaded_module_names_the_module(tmp_path: Path) -
     host.menu(NEW)
     outlook = look(host)
     assert (Area.MODULES, "nf_tables", "loaded", "missing") in rows(outlook)
-    assert outlook.sentence.endswith("lacks 1 module (nf_tables) that is loaded now.")
+    assert outlook.sentence.endswith("; 1 loaded module is missing from it: nf_tables.")
 
 
 def test_a_rebuilt_initrd_is_a_change(tmp_path: Path) -> None:
@@ -182,6 +187,16 @@ def test_a_one_shot_is_told_and_does_not_count_as_what_the_host_wants(tmp_path: 
     assert set_of(outlook.wanted).release == NEW
 
 
+def test_an_entry_with_several_initrds_is_told_by_all_of_them(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    host.write("/boot/microcode.img", "microcode 1")
+    menu = menu_of(OLD).replace("initrd\t/initrd", "initrd\t/microcode.img /initrd")
+    host.write("/boot/grub/grub.cfg", menu)
+    look(host)
+    host.write("/boot/microcode.img", "microcode 2")
+    assert rows(look(host)) == [(Area.INITRD, f"initrd of {OLD}", "as before", "rebuilt")]
+
+
 # --- what changed before anybody looked ---------------------------------------------------------
 
 
@@ -232,13 +247,8 @@ def spoil_kernel(host: Debian) -> None:
     host.write(f"/boot/vmlinuz-{OLD}", b"\0" * 0x600)
 
 
-def two_initrds(host: Debian) -> None:
-    menu = menu_of(OLD).replace("initrd\t/initrd", "initrd\t/microcode.img /initrd")
-    host.write("/boot/grub/grub.cfg", menu)
-
-
-def condition(host: Debian) -> None:
-    host.write("/boot/grub/grub.cfg", menu_of(OLD) + "\nblscfg\n")
+def elsewhere(host: Debian) -> None:
+    host.write("/boot/grub/grub.cfg", menu_of(OLD) + "\nconfigfile /other.cfg\n")
 
 
 def gone(path: str) -> Callable[[Debian], None]:
@@ -253,8 +263,7 @@ def gone(path: str) -> Callable[[Debian], None]:
     ("spoil", "told"),
     [
         (gone("/boot/grub/grub.cfg"), "/boot/grub/grub.cfg: No such file"),
-        (condition, "unevaluable grub.cfg"),
-        (two_initrds, "an entry with several initrds is not understood yet"),
+        (elsewhere, "unevaluable grub.cfg"),
         (spoil_kernel, "not an x86 kernel image"),
         (gone(f"/boot/initrd.img-{OLD}"), f"/initrd.img-{OLD} is neither below /boot nor below /"),
         (gone(f"/boot/vmlinuz-{OLD}"), f"/vmlinuz-{OLD} is neither below /boot nor below /"),
@@ -430,7 +439,8 @@ def test_a_cache_that_cannot_be_written_is_an_error_that_names_it(tmp_path: Path
 
 def test_a_look_that_is_not_to_be_remembered_leaves_nothing_behind(tmp_path: Path) -> None:
     host = debian(tmp_path)
-    first = snapshot.look_ahead(host.host, Trial(), (), remember=False)
+    taken = snapshot.take(host.host, {})
+    first = lookahead.look_ahead(host.host, Trial(), taken, {}, remember=False)
     assert not (tmp_path / "var/lib/trialboot").exists()
     assert look(host) == first
 
@@ -440,7 +450,7 @@ def test_a_look_that_is_not_to_be_remembered_leaves_nothing_behind(tmp_path: Pat
 
 def test_a_snapshot_has_all_parts(tmp_path: Path) -> None:
     host = debian(tmp_path)
-    taken = snapshot.take(host.host)
+    taken = snapshot.take(host.host, {})
     assert taken.taken_at == "2026-01-02T12:30:15Z"
     assert isinstance(taken.kernel, Kernel)
     assert taken.kernel.release == OLD
@@ -466,7 +476,7 @@ def test_a_part_that_cannot_be_read_is_unknown_and_the_others_are_there(
 ) -> None:
     host = debian(tmp_path)
     gone(path)(host)
-    taken = snapshot.take(host.host)
+    taken = snapshot.take(host.host, {})
     parts = ("kernel", "modules", "firmware", "packages")
     told = {name: getattr(taken, name) for name in parts}
     assert {name for name, part in told.items() if isinstance(part, Unknown)} == unknown

@@ -6,6 +6,7 @@ The law:
   which never comes up is answered by the loader alone;
 - only a candidate on trial can be rolled back: no change, no reboot;
 - a condemned fingerprint is remembered and not armed again: one rollback for one candidate;
+- what a pre-check refuses is not tried, unless the operator allows that very boot set;
 - not knowing neither blesses nor reboots;
 - in observe mode nothing is pinned, cordoned or rebooted.
 
@@ -22,6 +23,7 @@ from trialboot.core.actions import (
     BootOnce,
     ForgetOnce,
     Keep,
+    Mend,
     PinKnownGood,
     Reboot,
     Tell,
@@ -30,14 +32,18 @@ from trialboot.core.actions import (
 from trialboot.core.bootset import BootSet, shown
 from trialboot.core.facts import Unknown
 from trialboot.core.trial import (
+    MOST_ALLOWED,
+    Allowed,
     Booted,
     Choice,
     Condemned,
+    Damaged,
     Decision,
     Event,
     Judged,
     Phase,
     Policy,
+    Refused,
     Retried,
     Seen,
     Trial,
@@ -51,7 +57,7 @@ from trialboot.core.verdict import Outcome
 LEGAL: Final[Mapping[tuple[Phase, Phase], str]] = MappingProxyType(
     {
         (Phase.STEADY, Phase.ARMED): "change seen",
-        (Phase.ARMED, Phase.STEADY): "change undone, or observe",
+        (Phase.ARMED, Phase.STEADY): "change undone, refused, or observe",
         (Phase.ARMED, Phase.TRIAL): "candidate booted",
         (Phase.ARMED, Phase.CONDEMNED): "never came up",
         (Phase.TRIAL, Phase.STEADY): "sound: blessed, or observe",
@@ -89,8 +95,10 @@ def _step(trial: Trial, event: Event, policy: Policy) -> Decision:
             return _judged(trial, event, policy)
         case Unkept():
             return _unkept(trial, event)
-        case Retried():
-            return _retried(trial, event)
+        case Retried() | Allowed():
+            return _operator(trial, event)
+        case Damaged():
+            return _damaged(trial, event, policy)
 
 
 def _checked(before: Trial, decision: Decision) -> Decision:
@@ -254,6 +262,7 @@ def _released(trial: Trial, at: str) -> Decision:
 
 def _seen_at_rest(trial: Trial, at: str, wanted: Choice) -> Decision:
     if trial.known_good and wanted.boot_set.fingerprint == trial.known_good.fingerprint:
+        trial = replace(trial, refused=None)
         if trial.phase is Phase.RECOVERED:
             return _same(
                 with_story(
@@ -264,12 +273,18 @@ def _seen_at_rest(trial: Trial, at: str, wanted: Choice) -> Decision:
             )
         return _same(trial)
     if _is_condemned(trial, wanted.boot_set):
-        return _same(trial)
+        return _same(replace(trial, refused=None))
+    if _is_refused(trial, wanted):
+        return _refuse(trial, at, wanted)
     return _arm(replace(trial, story=()), at, wanted)
 
 
 def _seen_armed(trial: Trial, at: str, wanted: Choice) -> Decision:
     armed = trial.candidate
+    if _is_refused(trial, wanted):
+        # Also what is armed already: a module may have come into use since.
+        refused = _refuse(replace(trial, phase=Phase.STEADY, candidate=None), at, wanted)
+        return replace(refused, todo=(ForgetOnce(),))
     if armed and _names_the_same(armed, wanted):
         return _same(trial)
     if trial.known_good and wanted.boot_set.fingerprint == trial.known_good.fingerprint:
@@ -282,10 +297,30 @@ def _seen_armed(trial: Trial, at: str, wanted: Choice) -> Decision:
     return _arm(trial, at, wanted)
 
 
+def _is_refused(trial: Trial, wanted: Choice) -> bool:
+    return bool(wanted.objections) and wanted.boot_set.fingerprint not in trial.allowed
+
+
+def _refuse(trial: Trial, at: str, wanted: Choice) -> Decision:
+    """Remember what is not tried, once; the loader's default is the known-good already."""
+    fingerprint = wanted.boot_set.fingerprint
+    before = trial.refused
+    if before and before.fingerprint == fingerprint and before.objections == wanted.objections:
+        return _same(trial)
+    refused = Refused(
+        fingerprint=fingerprint,
+        release=wanted.boot_set.release,
+        objections=wanted.objections,
+        at=at,
+    )
+    words = f"not armed: {wanted.boot_set.release}: {wanted.objections[0]}"
+    return _same(with_story(replace(trial, refused=refused), at, words))
+
+
 def _arm(trial: Trial, at: str, wanted: Choice) -> Decision:
     good = trial.known_good
     armed = with_story(
-        replace(trial, phase=Phase.ARMED, candidate=wanted),
+        replace(trial, phase=Phase.ARMED, candidate=wanted, refused=None),
         at,
         f"armed: {wanted.summary or wanted.boot_set.release} "
         f"({shown(wanted.boot_set.fingerprint)})",
@@ -520,6 +555,10 @@ def _unkept(trial: Trial, event: Unkept) -> Decision:
 # --- the operator -----------------------------------------------------------------------------
 
 
+def _operator(trial: Trial, event: Retried | Allowed) -> Decision:
+    return _retried(trial, event) if isinstance(event, Retried) else _allowed(trial, event)
+
+
 def _retried(trial: Trial, event: Retried) -> Decision:
     resting = trial.phase in {Phase.RECOVERED, Phase.STRANDED}
     again = replace(
@@ -530,6 +569,26 @@ def _retried(trial: Trial, event: Retried) -> Decision:
         report_only="",
     )
     return _same(with_story(again, event.at, "retry: the operator forgave what was condemned"))
+
+
+def _allowed(trial: Trial, event: Allowed) -> Decision:
+    refused = trial.refused
+    if refused is None:
+        return _same(trial)
+    allowed = (*trial.allowed, refused.fingerprint)[-MOST_ALLOWED:]
+    words = f"allow: the operator wants {refused.release} to be tried all the same"
+    return _same(with_story(replace(trial, allowed=allowed, refused=None), event.at, words))
+
+
+def _damaged(trial: Trial, event: Damaged, policy: Policy) -> Decision:
+    """Have the known-good made whole again, in any phase: it is what every fall ends on."""
+    good = trial.known_good
+    if not policy.armed or good is None or not trial.pinned or not event.why:
+        return _same(trial)
+    words = f"the known-good was damaged and is mended: {event.why[0]}"
+    if not trial.story or trial.story[-1].text != words:
+        trial = with_story(trial, event.at, words)
+    return Decision(trial=trial, todo=(Mend(good),))
 
 
 def _last_why(trial: Trial) -> str:

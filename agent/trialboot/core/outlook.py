@@ -3,8 +3,20 @@
 from dataclasses import dataclass
 
 from trialboot.core.change import BootDetail, Change
-from trialboot.core.facts import BootId, EntryId, Kernel, Module, Package, Tree, Unknown
+from trialboot.core.facts import (
+    BootId,
+    Dkms,
+    EntryId,
+    Equipment,
+    Kernel,
+    Module,
+    Package,
+    Setting,
+    Tree,
+    Unknown,
+)
 from trialboot.core.protection import Protection
+from trialboot.core.transactions import WHOLE, Condition, PackageChange
 from trialboot.core.trial import Choice
 from trialboot.core.verdict import Verdict
 
@@ -18,6 +30,14 @@ class Snapshot:
     modules: tuple[Module, ...] | Unknown
     firmware: Tree | Unknown
     packages: tuple[Package, ...] | Unknown
+    condition: Condition
+    equipment: Equipment
+    dkms: tuple[Dkms, ...] | Unknown
+    settings: tuple[Setting, ...] | Unknown
+    boot_next: str | Unknown
+    """What UEFI starts once instead of the loader that was started this time; or empty."""
+    evidence: tuple[str, ...]
+    """What others say about a reboot: never an answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +56,16 @@ class Outlook:
     """From the known-good (or what runs, where there is none) to `wanted`."""
     sentence: str
     protection: Protection | Unknown
+    evidence: tuple[str, ...] = ()
+    """What others say about a reboot, such as /run/reboot-required."""
+    damage: tuple[str, ...] = ()
+    """Why the pinned known-good could not boot whole; empty where it could, or none is pinned."""
+    packages: tuple[PackageChange, ...] | Unknown = ()
+    """What the package database lost and gained since the list that the daemon accepted last."""
+    condition: Condition = WHOLE
+    """Whether the package databases are whole."""
+    not_seen: tuple[str, ...] = ()
+    """What could not be read and might have told of more changes: a sentence each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +75,7 @@ class Ran:
     boot: BootId
     entry: EntryId
     detail: BootDetail
+    settings: tuple[Setting, ...] | Unknown = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,6 +121,11 @@ class Condition:
     """dpkg's update journal: files that it left in /var/lib/dpkg/updates."""
     history: HistoryRecord | Unknown | None = None
     """None where apt has written none."""
+    unfinished: tuple[str, ...] | Unknown = ()
+    """What dnf's histories say was begun and never ended: a sentence each."""
+
+
+WHOLE: Final = Condition()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -511,13 +516,15 @@ def _what_is_broken(condition: Condition, record: HistoryRecord | None) -> str:
         parts += [f"{more} more packages are not whole"] if more > 0 else []
     if isinstance(condition.updates, tuple) and condition.updates:
         parts.append("dpkg was stopped in the middle of its records")
+    if isinstance(condition.unfinished, tuple):
+        parts += condition.unfinished
     if record is not None and record.error:
         parts.append(f"apt says: {record.error}")
     return "; ".join(parts)
 
 
 def _what_is_unknown(condition: Condition) -> str:
-    parts = (condition.half_done, condition.updates)
+    parts = (condition.half_done, condition.updates, condition.unfinished)
     unread = [part.why for part in parts if isinstance(part, Unknown)]
     return f"whether it is whole is not known: {'; '.join(unread)}" if unread else ""
 

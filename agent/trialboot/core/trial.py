@@ -11,6 +11,7 @@ from trialboot.core.node import Notice, Wish
 from trialboot.core.verdict import Verdict
 
 MOST_MOMENTS: Final = 24
+MOST_ALLOWED: Final = 8
 NO_BOOT: Final = BootId("")
 
 
@@ -42,6 +43,8 @@ class Choice:
     boot_set: BootSet
     summary: str = ""
     """What it changes, in one sentence."""
+    objections: tuple[str, ...] = ()
+    """Pre-checks that failed: why it must not be tried as it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,16 @@ class Condemned:
     at: str
     reasons: tuple[str, ...] = ()
     """All that the verdict had to say; none where the candidate never came up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A boot set that is not tried, for a pre-check failed: until it changes or «allow»."""
+
+    fingerprint: Fingerprint
+    release: str
+    objections: tuple[str, ...]
+    at: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +96,10 @@ class Trial:
     running: Choice | None = None
     """What that boot loaded; None while it is not known."""
     condemned: tuple[Condemned, ...] = ()
+    refused: Refused | None = None
+    """What the host's own configuration would boot, where a pre-check speaks against it."""
+    allowed: tuple[Fingerprint, ...] = ()
+    """What the operator wants to be tried although a pre-check failed."""
     judged: Verdict | None = None
     """The verdict on `boot`; None until there is one."""
     story: tuple[Moment, ...] = ()
@@ -135,7 +152,22 @@ class Retried:
     at: str
 
 
-Event: TypeAlias = Booted | Seen | Judged | Unkept | Retried
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowed:
+    """The operator wants what a pre-check refused to be tried all the same."""
+
+    at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damaged:
+    """The known-good is no longer whole on disk: packages took something from it."""
+
+    at: str
+    why: tuple[str, ...]
+
+
+Event: TypeAlias = Booted | Seen | Judged | Unkept | Retried | Allowed | Damaged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

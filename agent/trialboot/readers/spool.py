@@ -59,23 +59,6 @@ def take_notes(host: Host) -> tuple[Note, ...]:
     return spooled.notes
 
 
-def run_after(run: str, note: Note) -> str:
-    """Tell which package run is under way after a note: `apt`, `dpkg`, or empty for none.
-
-    Kernel hooks and triggers leave `dpkg-end` in the middle of apt's run: only its own `end`
-    ends that.
-    """
-    match note.event:
-        case "begin":
-            return "apt"
-        case "dpkg-begin":
-            return run or "dpkg"
-        case "dpkg-end" if run == "apt":
-            return run
-        case _:
-            return ""
-
-
 def _text_of(path: Path) -> str:
     with path.open("rb") as file:
         raw = file.read(_READ_AT_MOST)

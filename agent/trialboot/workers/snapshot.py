@@ -1,11 +1,15 @@
 """trialboot-snapshot.service: reads the host, and what the next boot will change."""
 
 import sys
+from dataclasses import replace
 
-from trialboot import snapshot
+from trialboot import lookahead, snapshot
+from trialboot.core.facts import Package, Unknown
+from trialboot.core.outlook import Outlook, Snapshot
+from trialboot.core.transactions import PackageChange, difference
 from trialboot.host import Host
 from trialboot.workers import oneshot
-from trialboot.writers import store
+from trialboot.writers import contentcache, store
 
 SNAPSHOT = f"{store.STATE}/snapshot.json"
 
@@ -13,10 +17,28 @@ SNAPSHOT = f"{store.STATE}/snapshot.json"
 def work(host: Host) -> None:
     """Leave the outlook for the daemon, and the whole snapshot for people."""
     decision = store.load_decision(host)
-    taken = snapshot.take(host)
-    outlook = snapshot.look_ahead(host, decision.trial, taken.modules)
-    store.save(host, store.OUTLOOK, outlook, mode=0o644)
+    cache = contentcache.load(host)
+    taken = snapshot.take(host, cache)
+    outlook = lookahead.look_ahead(host, decision.trial, taken, cache)
+    contentcache.save(host, cache)
+    store.save(host, store.OUTLOOK, _with_packages(host, outlook, taken), mode=0o644)
     store.save(host, SNAPSHOT, taken)
+
+
+def _with_packages(host: Host, outlook: Outlook, taken: Snapshot) -> Outlook:
+    """Add what came and went since the list that the daemon accepted last."""
+    if isinstance(taken.packages, Unknown):
+        return replace(outlook, packages=taken.packages, condition=taken.condition)
+    store.save(host, store.PACKAGES_SEEN, taken.packages)
+    changed = _difference(host, taken.packages)
+    return replace(outlook, packages=changed, condition=taken.condition)
+
+
+def _difference(host: Host, now: tuple[Package, ...]) -> tuple[PackageChange, ...] | Unknown:
+    before = store.load(host, store.PACKAGES, tuple[Package, ...])
+    if before is None:
+        return Unknown("there is no package list from before")
+    return before if isinstance(before, Unknown) else difference(before, now)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,10 @@ OUTLOOK: Final = f"{RUN}/outlook.json"
 JUDGEMENT: Final = f"{RUN}/judgement.json"
 CONTRACTS: Final = f"{STATE}/contracts.json"
 COUNTERS: Final = f"{STATE}/counters.json"
+PACKAGES: Final = f"{STATE}/packages.json"
+"""The package list that the journal of transactions has reached."""
+PACKAGES_SEEN: Final = f"{STATE}/packages-seen.json"
+"""The one that the last snapshot found."""
 
 _DECISION: Final = f"{STATE}/decision.json"
 WISH: Final = f"{STATE}/wish.json"
@@ -165,6 +169,18 @@ def is_delivered(host: Host) -> bool:
     if wish is None:
         return True
     return isinstance(done, Delivered) and done.wish == wish
+
+
+def accept_packages(host: Host) -> None:
+    """Let the package list that was seen last be what the next one is held against."""
+    seen = host.path(PACKAGES_SEEN)
+    try:
+        seen.replace(host.path(PACKAGES))
+        sync_folder(seen.parent)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StoreError(f"{PACKAGES}: {error.strerror}") from error
 
 
 def trouble_of(worker: str) -> str:

@@ -12,6 +12,7 @@ from trialboot.core.actions import (
     BootOnce,
     ForgetOnce,
     Keep,
+    Mend,
     PinKnownGood,
     Reboot,
     Tell,
@@ -23,15 +24,19 @@ from trialboot.core.language import assert_never
 from trialboot.core.machine import LEGAL, IllegalMoveError, legal_moves, step
 from trialboot.core.node import Wish
 from trialboot.core.trial import (
+    MOST_ALLOWED,
     MOST_MOMENTS,
+    Allowed,
     Booted,
     Choice,
     Condemned,
+    Damaged,
     Decision,
     Event,
     Judged,
     Phase,
     Policy,
+    Refused,
     Retried,
     Seen,
     Trial,
@@ -46,11 +51,17 @@ EAGER = Policy(armed=True, unsure_rolls_back=True)
 BLIND = Unknown("no permission")
 
 
-def choice(name: str, entry: str = "", summary: str = "") -> Choice:
-    return Choice(entry=EntryId(entry or name), boot_set=boot_set(name), summary=summary)
+def choice(name: str, entry: str = "", summary: str = "", *objections: str) -> Choice:
+    return Choice(
+        entry=EntryId(entry or name),
+        boot_set=boot_set(name),
+        summary=summary,
+        objections=objections,
+    )
 
 
 GOOD, NEW, OTHER = choice("good"), choice("new"), choice("other")
+LACKING = choice("new", "", "", "ice is missing")
 SOUND, WORSE, UNSURE = (
     Verdict(outcome=outcome, reasons=(f"because {outcome}",)) for outcome in Outcome
 )
@@ -71,6 +82,12 @@ LEAVING = replace(BACK, running=NEW)
 RECOVERED = replace(BACK, phase=Phase.RECOVERED)
 BLESSED = replace(STEADY, running=NEW, known_good=NEW.boot_set, previous=GOOD.boot_set)
 STRANDED = replace(BACK, phase=Phase.STRANDED)
+REFUSED = Refused(
+    fingerprint=NEW.boot_set.fingerprint,
+    release=NEW.boot_set.release,
+    objections=LACKING.objections,
+    at=AT,
+)
 
 
 def booted(running: Choice | Unknown, boot: BootId = LATER, *, pending: bool = False) -> Booted:
@@ -88,6 +105,8 @@ def judged(verdict: Verdict, boot: BootId = HERE) -> Judged:
 UNKEPT = Unkept(at=AT, boot=HERE, why="needs 90 MiB, /boot has 3 MiB free")
 UNKEPT_LATER = replace(UNKEPT, boot=LATER)
 RETRY = Retried(at=AT)
+ALLOW = Allowed(at=AT)
+DAMAGED = Damaged(at=AT, why=("/lib/modules/6.1-good is gone",))
 NOTHING: list[str] = []
 CORDON, UNCORDON = "Tell cordoned", "Tell free"
 
@@ -96,7 +115,7 @@ def words(action: Action) -> str:
     match action:
         case Tell(wish=wish):
             return CORDON if wish.cordoned else UNCORDON
-        case Keep(boot_set=kept) | PinKnownGood(boot_set=kept):
+        case Keep(boot_set=kept) | PinKnownGood(boot_set=kept) | Mend(boot_set=kept):
             return f"{type(action).__name__} {kept.kernel}"
         case BootOnce(entry=entry):
             return f"BootOnce {entry}"
@@ -231,6 +250,41 @@ TABLE: dict[str, tuple[Trial, Event, Phase, list[str]]] = {
     "trial, a change": (TRYING, seen(OTHER), Phase.TRIAL, NOTHING),
     "condemned, a change": (BACK, seen(OTHER), Phase.CONDEMNED, NOTHING),
     "stranded, a change": (STRANDED, seen(OTHER), Phase.STRANDED, NOTHING),
+    # pre-checks
+    "steady, a change that lacks a module": (STEADY, seen(LACKING), Phase.STEADY, NOTHING),
+    "armed, and it lacks a module now": (WAITING, seen(LACKING), Phase.STEADY, ["ForgetOnce"]),
+    "recovered, a change that lacks a module": (
+        RECOVERED,
+        seen(choice("other", "", "", "ice is missing")),
+        Phase.RECOVERED,
+        NOTHING,
+    ),
+    "refused, mended since": (
+        replace(STEADY, refused=REFUSED),
+        seen(OTHER),
+        Phase.ARMED,
+        ["PinKnownGood good", "Keep other", "BootOnce other"],
+    ),
+    "refused, and allowed": (
+        replace(STEADY, allowed=(REFUSED.fingerprint,)),
+        seen(LACKING),
+        Phase.ARMED,
+        PIN_AND_TRY,
+    ),
+    "armed, allowed, seen again": (
+        replace(WAITING, allowed=(REFUSED.fingerprint,)),
+        seen(LACKING),
+        Phase.ARMED,
+        NOTHING,
+    ),
+    "allow, nothing is refused": (STEADY, ALLOW, Phase.STEADY, NOTHING),
+    "allow": (replace(STEADY, refused=REFUSED), ALLOW, Phase.STEADY, NOTHING),
+    # damage
+    "steady, the known-good is damaged": (STEADY, DAMAGED, Phase.STEADY, ["Mend good"]),
+    "trial, the known-good is damaged": (TRYING, DAMAGED, Phase.TRIAL, ["Mend good"]),
+    "no damage": (STEADY, replace(DAMAGED, why=()), Phase.STEADY, NOTHING),
+    "damaged, nothing earned yet": (FRESH, DAMAGED, Phase.STEADY, NOTHING),
+    "damaged, not pinned": (replace(STEADY, pinned=False), DAMAGED, Phase.STEADY, NOTHING),
     # judged
     "the first sound boot": (
         FRESH,
@@ -393,6 +447,8 @@ OBSERVED: dict[str, tuple[Trial, Event, Phase, list[str]]] = {
     "the candidate was not kept": (WAITING, UNKEPT, Phase.STEADY, ["ForgetOnce"]),
     "sound": (FRESH, judged(SOUND), Phase.STEADY, NOTHING),
     "worse": (STEADY, judged(WORSE), Phase.STEADY, NOTHING),
+    "damaged": (STEADY, DAMAGED, Phase.STEADY, NOTHING),
+    "allow": (replace(STEADY, refused=REFUSED), ALLOW, Phase.STEADY, NOTHING),
 }
 
 
@@ -416,6 +472,52 @@ def test_retry_ends_report_only_and_forgives() -> None:
     after = step(lost, RETRY, ARMED).trial
     assert (after.report_only, after.condemned, after.candidate) == ("", (), None)
     assert step(WAITING, RETRY, ARMED).trial.candidate == NEW
+
+
+def test_what_a_pre_check_refuses_is_remembered_once_with_all_objections() -> None:
+    decision = step(STEADY, seen(LACKING), ARMED)
+    assert decision.trial.refused == REFUSED
+    assert last_line(decision) == "not armed: 6.1-new: ice is missing"
+    assert step(decision.trial, seen(LACKING), ARMED) == Decision(trial=decision.trial)
+    more = replace(LACKING, objections=("ice is missing", "vxlan is missing"))
+    told = step(decision.trial, seen(more), ARMED).trial
+    assert told.refused == replace(REFUSED, objections=more.objections)
+    assert len(told.story) == 2
+
+
+@pytest.mark.parametrize("wanted", [GOOD, NEW])
+def test_a_refusal_ends_with_what_was_refused(wanted: Choice) -> None:
+    refused = replace(STEADY, refused=REFUSED)
+    assert step(refused, seen(wanted), ARMED).trial.refused is None
+    marked = replace(refused, condemned=(condemned(NEW),))
+    assert step(marked, seen(NEW), ARMED).trial.refused is None
+
+
+def test_what_the_operator_allows_is_that_very_boot_set() -> None:
+    decision = step(replace(STEADY, refused=REFUSED), ALLOW, ARMED)
+    allowed = decision.trial
+    assert (allowed.refused, allowed.allowed) == (None, (REFUSED.fingerprint,))
+    assert last_line(decision) == ("allow: the operator wants 6.1-new to be tried all the same")
+    assert outcome(allowed, seen(LACKING)) == (Phase.ARMED, PIN_AND_TRY)
+    other = choice("other", "", "", "ice is missing")
+    assert outcome(allowed, seen(other)) == (Phase.STEADY, NOTHING)
+
+
+def test_the_operators_leave_is_remembered_for_a_few_boot_sets() -> None:
+    trial = STEADY
+    for number in range(MOST_ALLOWED + 3):
+        lacking = choice(str(number), "", "", "ice is missing")
+        trial = step(step(trial, seen(lacking), ARMED).trial, ALLOW, ARMED).trial
+    assert len(trial.allowed) == MOST_ALLOWED
+    assert trial.allowed[-1] == boot_set(str(MOST_ALLOWED + 2)).fingerprint
+
+
+def test_damage_is_told_once_and_mended_each_time() -> None:
+    once = step(STEADY, DAMAGED, ARMED)
+    assert last_line(once) == (
+        "the known-good was damaged and is mended: /lib/modules/6.1-good is gone"
+    )
+    assert step(once.trial, DAMAGED, ARMED) == once
 
 
 def test_a_verdict_is_remembered_even_in_observe_mode() -> None:
@@ -707,6 +809,7 @@ def test_a_forgotten_case_says_so() -> None:
 
 
 CHOICES = st.sampled_from([GOOD, NEW, OTHER])
+WANTED = CHOICES | st.just(LACKING) | st.just(BLIND)
 TRIALS = st.builds(
     Trial,
     phase=st.sampled_from(Phase),
@@ -718,16 +821,20 @@ TRIALS = st.builds(
     boot=st.sampled_from([HERE, LATER]),
     running=CHOICES | st.none(),
     condemned=st.lists(CHOICES.map(condemned), max_size=2).map(tuple),
+    refused=st.sampled_from([None, REFUSED]),
+    allowed=st.sampled_from([(), (REFUSED.fingerprint,)]),
     report_only=st.sampled_from(["", "damaged"]),
 )
 EVENTS = st.one_of(
     st.builds(
         booted, CHOICES | st.just(BLIND), st.sampled_from([HERE, LATER]), pending=st.booleans()
     ),
-    st.builds(seen, CHOICES | st.just(BLIND)),
+    st.builds(seen, WANTED),
     st.builds(judged, st.sampled_from([SOUND, WORSE, UNSURE]), st.sampled_from([HERE, LATER])),
     st.just(UNKEPT),
     st.just(RETRY),
+    st.just(ALLOW),
+    st.just(DAMAGED),
 )
 POLICIES = st.builds(Policy, armed=st.booleans(), unsure_rolls_back=st.booleans())
 DEEP = settings(max_examples=500, suppress_health_check=[HealthCheck.too_slow])
@@ -761,6 +868,16 @@ def test_observe_mode_pins_cordons_and_reboots_nothing(
 ) -> None:
     after = step(trial, event, replace(policy, armed=False))
     assert {words(action) for action in after.todo} <= set(GIVEN_BACK)
+
+
+@DEEP
+@given(TRIALS, WANTED, POLICIES)
+def test_what_a_pre_check_speaks_against_is_tried_only_with_the_operators_leave(
+    trial: Trial, wanted: Choice | Unknown, policy: Policy
+) -> None:
+    after = step(trial, seen(wanted), policy)
+    if wanted == LACKING and any(isinstance(action, BootOnce) for action in after.todo):
+        assert LACKING.boot_set.fingerprint in trial.allowed
 
 
 @DEEP

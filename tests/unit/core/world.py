@@ -17,6 +17,7 @@ from trialboot.core.actions import (
     BootOnce,
     ForgetOnce,
     Keep,
+    Mend,
     PinKnownGood,
     Reboot,
     Tell,
@@ -28,8 +29,10 @@ from trialboot.core.language import Word
 from trialboot.core.machine import IllegalMoveError, step
 from trialboot.core.node import Wish
 from trialboot.core.trial import (
+    Allowed,
     Booted,
     Choice,
+    Damaged,
     Decision,
     Event,
     Judged,
@@ -47,6 +50,7 @@ KNOWN_GOOD_ENTRY, TOP = EntryId("known-good"), EntryId("top")
 GOOD, FIRST, SECOND = "good", "first", "second"
 GONE, NO_ROOM, DAMAGED = "the files are gone for", "no room for", "the vault is damaged for"
 AT: Final = "2026-01-01T00:00:00Z"
+LACKS: Final = ("a module is missing",)
 
 
 def boot_set(name: str) -> BootSet:
@@ -116,6 +120,8 @@ class World(NamedTuple):
     stage: Stage
     stored: int
     """The stored decision, by its number on the `Shelf`."""
+    lacking: bool = False
+    """A pre-check speaks against SECOND: packages took a module from it."""
     rebooted: frozenset[str] = frozenset()
     """The boot sets that were rolled back by a reboot since the operator's last retry."""
 
@@ -260,8 +266,16 @@ class Model:
         return Booted(at=AT, boot=NOW, running=running, once_pending=world.once is not None)
 
     def seen(self, world: World) -> Seen:
-        wanted = Choice(entry=self.entry(world, world.wanted), boot_set=SETS[world.wanted])
+        wanted = Choice(
+            entry=self.entry(world, world.wanted),
+            boot_set=SETS[world.wanted],
+            objections=LACKS if self.lacks(world) else (),
+        )
         return Seen(at=AT, wanted=wanted)
+
+    @staticmethod
+    def lacks(world: World) -> bool:
+        return world.lacking and world.wanted == SECOND
 
     def verdicts(self, world: World) -> Iterator[Outcome]:
         """Give what can be found on this boot: also a known-good's network may break one day."""
@@ -301,6 +315,8 @@ class Model:
         for outcome in self.verdicts(world):
             yield from self.judged(world, outcome)
         self._check_late(world)
+        damaged = Damaged(at=AT, why=("packages took something",))
+        yield from self.tell(world, "packages damage the known-good", damaged)
         yield from self.operator(world)
         yield from self.packages(world)
 
@@ -323,6 +339,8 @@ class Model:
     def operator(self, world: World) -> Iterator[Step]:
         retried = world._replace(rebooted=frozenset())
         yield from self.tell(retried, "the operator says retry", Retried(at=AT))
+        if self.trial(world).refused:
+            yield from self.tell(world, "the operator says allow", Allowed(at=AT))
         yield self._flip(world)
 
     @staticmethod
@@ -336,6 +354,9 @@ class Model:
         for name in SETS:
             if name != world.wanted:
                 yield f"packages: the host now wants {name}", world._replace(wanted=name)
+        if world.wanted == SECOND:
+            told = "complete" if world.lacking else "without a module"
+            yield f"packages: {SECOND} is {told}", world._replace(lacking=not world.lacking)
 
     def _by_hand(self, world: World) -> Iterator[Step]:
         there = {world.wanted, world.default or world.wanted} if world.one_entry else set(SETS)
@@ -450,7 +471,7 @@ class Model:
         match action:
             case Keep(boot_set=boot_set):
                 after = world._replace(vault=world.vault | {boot_set.kernel})
-            case PinKnownGood(boot_set=boot_set):
+            case PinKnownGood(boot_set=boot_set) | Mend(boot_set=boot_set):
                 after = world._replace(default=boot_set.kernel)
             case BootOnce(entry=entry):
                 after = world._replace(once=entry)
@@ -491,6 +512,7 @@ class Model:
             tried = world.once is None and before.candidate is not None
             self.demand(tried, "condemned, and it was not even tried")
         self._check_todo(world, before, decision)
+        self._check_mend(world, before, decision)
 
     def _check_unkept(self, world: World, after: Trial, decision: Decision) -> None:
         """A boot set was not kept: the record goes back to what the loader has, and no further."""
@@ -532,8 +554,13 @@ class Model:
                     self.demand(leaving == NOW, "a reboot that leaves another boot")
                 case ForgetOnce() | Unpin():
                     touched = True
-                case Tell():
+                case Tell() | Mend():
                     pass
+
+    def _check_mend(self, world: World, before: Trial, decision: Decision) -> None:
+        mended = [action.boot_set for action in decision.todo if isinstance(action, Mend)]
+        good = all(b == before.known_good and b.kernel == world.default for b in mended)
+        self.demand(good, "what is mended is not the pinned known-good")
 
     def _check_once(self, world: World, entry: EntryId, decision: Decision) -> None:
         trial = decision.trial
@@ -541,6 +568,8 @@ class Model:
         refused = {c.fingerprint for c in trial.condemned}
         self.demand(tried not in refused, "a condemned boot set is to be booted once")
         self.demand(trial.phase is Phase.ARMED, "a one-shot outside of the phase armed")
+        leave = not self.lacks(world) or tried in trial.allowed
+        self.demand(leave, "what a pre-check refused is to be booted once, without leave")
 
     def _check_reboot(self, world: World, before: Trial, after: Trial) -> None:
         self.demand(
@@ -592,6 +621,8 @@ class Model:
             self.demand(world.once is None, f"a one-shot is left over in the phase {trial.phase}")
         elif trial.running is not None:
             self.demand(world.once is not None, "armed, but nothing will try the candidate")
+            refused = self.lacks(world) and SETS[SECOND].fingerprint not in trial.allowed
+            self.demand(not refused, "armed, and a pre-check speaks against it")
 
     def _check_observed(self, world: World) -> None:
         self.demand(world.once is None, "observe mode, and the one-shot stays for ever")
@@ -623,13 +654,14 @@ def _gist(event: Event) -> tuple[str, str, bool]:
         case Booted(running=running):
             return "booted", _choice(running), event.once_pending
         case Seen(wanted=wanted):
-            return "seen", _choice(wanted), False
+            lacks = isinstance(wanted, Choice) and bool(wanted.objections)
+            return "seen", _choice(wanted), lacks
         case Judged():
             return f"judged {event.boot}", event.verdict.outcome, False
         case Unkept():
             return "unkept", "", False
-        case Retried():
-            return "retried", "", False
+        case Retried() | Allowed() | Damaged():
+            return type(event).__name__, "", False
 
 
 def _choice(choice: Choice | Unknown) -> str:
@@ -640,7 +672,8 @@ def _bare(decision: Decision) -> Decision:
     """Drop what `step` never reads: words, times and the verdict that it was told."""
     trial = decision.trial
     condemned = sorted((replace(c, why="") for c in trial.condemned), key=lambda c: c.fingerprint)
-    trial = replace(trial, story=(), judged=None, condemned=tuple(condemned))
+    allowed = tuple(sorted(set(trial.allowed)))
+    trial = replace(trial, story=(), judged=None, condemned=tuple(condemned), allowed=allowed)
     return Decision(trial=trial, todo=tuple(_bare_action(a) for a in decision.todo))
 
 
@@ -670,7 +703,7 @@ def _gives_back(action: Action) -> bool:
 
 def _name(action: Action) -> str:
     match action:
-        case Keep(boot_set=boot_set) | PinKnownGood(boot_set=boot_set):
+        case Keep(boot_set=boot_set) | PinKnownGood(boot_set=boot_set) | Mend(boot_set=boot_set):
             return f"{type(action).__name__}({boot_set.kernel})"
         case BootOnce(entry=entry):
             return f"BootOnce({entry})"

@@ -18,7 +18,6 @@ from trialboot.readers.spool import (
     read_alive,
     read_notes,
     remove_notes,
-    run_after,
     take_notes,
 )
 
@@ -183,21 +182,6 @@ def test_a_huge_note_is_read_in_part_and_its_last_line_counts(
 
 def test_without_a_spool_there_are_no_notes(tmp_path: Path) -> None:
     assert take_notes(Host(root=tmp_path)) == ()
-
-
-@pytest.mark.parametrize(
-    ("run", "event", "after"),
-    [
-        ("", "begin", "apt"),
-        ("", "dpkg-begin", "dpkg"),
-        ("apt", "dpkg-begin", "apt"),
-        ("apt", "dpkg-end", "apt"),
-        ("dpkg", "dpkg-end", ""),
-        ("apt", "end", ""),
-    ],
-)
-def test_the_run_that_is_under_way_follows_the_notes(run: str, event: str, after: str) -> None:
-    assert run_after(run, Note(event=event, boot="", whole=True)) == after
 
 
 # --- processes ---------------------------------------------------------------------------------

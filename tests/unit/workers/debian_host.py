@@ -107,7 +107,6 @@ class Debian:
 
     def install_kernel(self, release: str, *modules: str) -> None:
         self.write(f"/boot/vmlinuz-{release}", kernel_image(release))
-        self.write(f"/boot/initrd.img-{release}", f"initrd of {release}")
         folder, paths = f"/lib/modules/{release}", []
         for name in modules or ("bnx2", "nf-tables"):
             paths.append(f"kernel/{name}.ko")
@@ -115,6 +114,7 @@ class Debian:
             self.write(f"{folder}/{paths[-1]}", module_file("license=GPL", *asks))
         self.write(f"{folder}/modules.dep", "".join(f"{path}:\n" for path in paths))
         self.write(f"{folder}/modules.builtin", "kernel/fs/ext4.ko\n")
+        self.write(f"/boot/initrd.img-{release}", f"initrd of {release}")
 
     def menu(self, release: str) -> None:
         self.write("/boot/grub/grub.cfg", menu_of(release))

@@ -1,0 +1,473 @@
+"""The boot side of a snapshot: what runs, what would boot next, and what that changes."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from trialboot.bootfiles import BOOT_SETS
+from trialboot.content import Cache, file_sha256, is_module, read_tree
+from trialboot.core.bootset import BootSet, Fingerprint, plain_command_line, tree_identity, word_of
+from trialboot.core.change import Ahead, BootDetail, Change, InUse
+from trialboot.core.compare import changes, objections
+from trialboot.core.facts import EntryId, Kernel, ModuleTree, Tree, Unknown
+from trialboot.core.menu import (
+    BOOT_WORD,
+    GRUB,
+    KNOWN_GOOD,
+    Menu,
+    MenuEntry,
+    entry_of,
+    next_entry,
+    wanted_entry,
+)
+from trialboot.core.outlook import Outlook, Ran, Snapshot
+from trialboot.core.protection import Protection
+from trialboot.core.sentence import sentence
+from trialboot.core.trial import Choice, Trial
+from trialboot.errors import HostError, VaultError
+from trialboot.host import Host
+from trialboot.loaders.grub import Grub
+from trialboot.readers import bootmenu, initrd, kernel, kernelconfig, modules
+from trialboot.snapshot import firmware_folder, guarded
+from trialboot.writers import store, vault
+
+_RAN: Final = f"{store.STATE}/ran.json"
+
+
+@dataclass(frozen=True, slots=True)
+class _BootSide:
+    """What the questions about boot sets share: the snapshot, the menu, what is hashed."""
+
+    host: Host
+    kernel: Kernel
+    snapshot: Snapshot
+    menu: Menu | Unknown
+    cache: Cache
+    wanted_modules: tuple[str, ...]
+    """Names of the modules in use: their files are compared."""
+    aliases: tuple[str, ...] | Unknown
+    """Modaliases of this host's devices, and the names of the modules in use."""
+
+
+def look_ahead(
+    host: Host, trial: Trial, taken: Snapshot, cache: Cache, *, remember: bool = True
+) -> Outlook:
+    """Tell what runs, what would boot next, and what that changes. Raises `HostError`.
+
+    Unless told otherwise it remembers what this boot loaded.
+    """
+    if isinstance(taken.kernel, Unknown):
+        raise HostError(f"the running kernel cannot be read: {taken.kernel.why}")
+    side = _side(host, taken.kernel, taken, cache)
+    ran = _ran(side)
+    if remember and isinstance(ran, Ran):
+        store.save(host, _RAN, ran)
+    return _look(side, trial, ran)
+
+
+def _side(host: Host, runs: Kernel, taken: Snapshot, cache: Cache) -> _BootSide:
+    loaded = () if isinstance(taken.modules, Unknown) else taken.modules
+    names = tuple(module.name for module in loaded)
+    devices = modules.read_modaliases(host)
+    return _BootSide(
+        host=host,
+        kernel=runs,
+        snapshot=taken,
+        menu=bootmenu.read_menu(host),
+        cache=cache,
+        wanted_modules=names,
+        aliases=devices if isinstance(devices, Unknown) else (*devices, *names),
+    )
+
+
+def _look(side: _BootSide, trial: Trial, ran: Ran | Unknown) -> Outlook:
+    wanted = _wanted(side)
+    base = _base(side, trial, ran)
+    rows = _changes(side, base, wanted, ran)
+    said = _said(rows)
+    return Outlook(
+        taken_at=side.snapshot.taken_at,
+        boot=side.kernel.boot,
+        running=ran if isinstance(ran, Unknown) else _choice_of(ran),
+        wanted=_as_choice(wanted, rows, said),
+        next_entry=_next(side.menu),
+        once_pending=isinstance(side.menu, Menu) and bool(side.menu.once),
+        changes=rows,
+        sentence=said,
+        protection=_protection(side),
+        evidence=side.snapshot.evidence,
+        damage=_damage(side, trial, base),
+        not_seen=_not_seen(side, base, wanted),
+    )
+
+
+def _protection(side: _BootSide) -> Protection | Unknown:
+    if isinstance(side.menu, Menu) and side.menu.loader != GRUB:
+        return Unknown(f"the boot loader is {side.menu.loader}, which is not controlled yet")
+    return guarded(Grub(side.host).protection)
+
+
+def _choice_of(ran: Ran) -> Choice:
+    return Choice(entry=ran.entry, boot_set=ran.detail.boot_set)
+
+
+def _next(menu: Menu | Unknown) -> EntryId | Unknown:
+    if isinstance(menu, Unknown):
+        return menu
+    resolved = next_entry(menu)
+    return resolved if isinstance(resolved, Unknown) else resolved.entry.entry
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    entry: MenuEntry
+    detail: BootDetail
+
+
+def _wanted(side: _BootSide) -> _Wanted | Unknown:
+    if isinstance(side.menu, Unknown):
+        return side.menu
+    resolved = wanted_entry(side.menu)
+    if isinstance(resolved, Unknown):
+        return resolved
+    detail = _detail_of(side, resolved.entry)
+    return detail if isinstance(detail, Unknown) else _Wanted(resolved.entry, detail)
+
+
+def _as_choice(
+    wanted: _Wanted | Unknown, rows: tuple[Change, ...] | Unknown, said: str
+) -> Choice | Unknown:
+    if isinstance(wanted, Unknown):
+        return wanted
+    return Choice(
+        entry=wanted.entry.entry,
+        boot_set=wanted.detail.boot_set,
+        summary=said,
+        objections=() if isinstance(rows, Unknown) else objections(rows),
+    )
+
+
+# --- what changes -----------------------------------------------------------------------------
+
+
+def _changes(
+    side: _BootSide, base: BootDetail | Unknown, wanted: _Wanted | Unknown, ran: Ran | Unknown
+) -> tuple[Change, ...] | Unknown:
+    if isinstance(base, Unknown):
+        return base
+    if isinstance(wanted, Unknown):
+        return wanted
+    taken = side.snapshot
+    use = InUse(modules=taken.modules, interfaces=taken.equipment.interfaces, dkms=taken.dkms)
+    return changes(base, wanted.detail, use, _ahead(side, wanted, ran))
+
+
+def _ahead(side: _BootSide, wanted: _Wanted, ran: Ran | Unknown) -> Ahead:
+    taken = side.snapshot
+    # Without knowing this boot's beginning there is nothing to hold the settings against.
+    settings = (
+        (taken.settings, taken.settings)
+        if isinstance(ran, Unknown)
+        else (
+            ran.settings,
+            taken.settings,
+        )
+    )
+    waiting = (device for device in taken.equipment.devices if device.stored)
+    return Ahead(
+        settings_then=settings[0],
+        settings_now=settings[1],
+        kexec_staged=side.kernel.kexec_staged,
+        boot_next=taken.boot_next,
+        stale=_stale(side, wanted),
+        waiting=tuple((f"{d.kind} {d.name}", d.running, d.stored) for d in waiting),
+    )
+
+
+def _stale(side: _BootSide, wanted: _Wanted) -> tuple[str, ...] | Unknown:
+    if not wanted.entry.initrds:
+        return ()
+    place = bootmenu.host_path(side.host, wanted.entry.initrds[-1])
+    if isinstance(place, Unknown):
+        return place
+    return initrd.read_stale(side.host, place, wanted.detail.boot_set.release)
+
+
+def _said(rows: tuple[Change, ...] | Unknown) -> str:
+    if isinstance(rows, Unknown):
+        return f"What the next boot changes is not known: {rows.why}."
+    return sentence(rows)
+
+
+def _not_seen(
+    side: _BootSide, base: BootDetail | Unknown, wanted: _Wanted | Unknown
+) -> tuple[str, ...]:
+    """Name what might have told of more changes, so that a short list is not taken for all."""
+    taken = side.snapshot
+    parts: list[tuple[str, object]] = [
+        ("modules in use", taken.modules),
+        ("interfaces", taken.equipment.interfaces),
+        ("UEFI BootNext", taken.boot_next),
+        ("dkms", taken.dkms),
+        ("settings", taken.settings),
+    ]
+    for when, detail in (("before", base), ("next", wanted)):
+        found = detail.detail if isinstance(detail, _Wanted) else detail
+        if isinstance(found, BootDetail):
+            parts += [
+                (f"drivers of devices, {when}", found.modules.drivers),
+                (f"kernel options, {when}", found.options),
+                (f"microcode, {when}", found.microcode),
+            ]
+    told = [f"{name}: {part.why}" for name, part in parts if isinstance(part, Unknown)]
+    unread = () if isinstance(wanted, Unknown) else wanted.detail.modules.unread
+    return (*told, *taken.equipment.unread, *unread)
+
+
+# --- what it is compared with -----------------------------------------------------------------
+
+
+def _base(side: _BootSide, trial: Trial, ran: Ran | Unknown) -> BootDetail | Unknown:
+    """Give what the next boot is compared with: the known-good, else what runs."""
+    if trial.known_good is None or not trial.pinned:
+        return ran if isinstance(ran, Unknown) else ran.detail
+    return _kept_detail(side, trial.known_good)
+
+
+def _kept_detail(side: _BootSide, kept: BootSet) -> BootDetail | Unknown:
+    folder = side.host.path(vault.firmware_of(kept.fingerprint))
+    firmware = guarded(lambda: read_tree(folder, cache=side.cache))
+    if isinstance(firmware, Unknown):
+        return firmware
+    tree = _kept_modules(side, kept)
+    if isinstance(tree, Unknown):
+        return tree
+    return BootDetail(
+        boot_set=kept,
+        firmware=firmware,
+        modules=tree,
+        options=kernelconfig.read_options(side.host, kept.release),
+        microcode=_microcode(side, [_kept_initrd(kept)] if kept.initrd else []),
+    )
+
+
+def _kept_modules(side: _BootSide, kept: BootSet) -> ModuleTree | Unknown:
+    """Read the kept tree; a boot set that was kept without one has that of its release."""
+    folder = vault.modules_of(kept)
+    place = folder if side.host.exists(folder) else f"/lib/modules/{kept.release}"
+    return _module_tree(side, kept.release, place)
+
+
+def _ran(side: _BootSide) -> Ran | Unknown:
+    """Tell what this boot loaded: remembered from its first snapshot, or read now."""
+    stored = store.load(side.host, _RAN, Ran)
+    if isinstance(stored, Ran) and stored.boot == side.kernel.boot:
+        return stored
+    return _read_ran(side)
+
+
+def _read_ran(side: _BootSide) -> Ran | Unknown:
+    fingerprint = word_of(side.kernel.command_line, BOOT_WORD)
+    if isinstance(fingerprint, str):
+        return _ran_kept(side, Fingerprint(fingerprint))
+    if isinstance(side.menu, Unknown):
+        return side.menu
+    entry = entry_of(side.menu, side.kernel.command_line)
+    if isinstance(entry, Unknown):
+        return entry
+    menu_entry = next(e for e in side.menu.entries if e.entry == entry)
+    detail = _detail_of(side, menu_entry)
+    if isinstance(detail, Unknown):
+        return detail
+    late = _changed_since_boot(side, menu_entry, detail)
+    return Unknown(late) if late else _ran_as(side, entry, detail)
+
+
+def _ran_as(side: _BootSide, entry: EntryId, detail: BootDetail) -> Ran:
+    return Ran(boot=side.kernel.boot, entry=entry, detail=detail, settings=side.snapshot.settings)
+
+
+def _ran_kept(side: _BootSide, fingerprint: Fingerprint) -> Ran | Unknown:
+    kept = vault.load(side.host, fingerprint)
+    if isinstance(kept, Unknown):
+        return kept
+    detail = _kept_detail(side, kept)
+    return detail if isinstance(detail, Unknown) else _ran_as(side, KNOWN_GOOD, detail)
+
+
+def _changed_since_boot(side: _BootSide, entry: MenuEntry, detail: BootDetail) -> str:
+    """Name the file that is no longer what this boot loaded, by ctime; empty if all still are."""
+    if detail.boot_set.release != side.kernel.release:
+        return f"{entry.kernel} is {detail.boot_set.release}, but {side.kernel.release} runs"
+    for path in (entry.kernel, *entry.initrds):
+        place = bootmenu.host_path(side.host, path)
+        if isinstance(place, Unknown):
+            return place.why
+        if side.host.path(place).stat().st_ctime > side.kernel.boot_time:
+            return f"{place} has changed since this boot; the next boot will tell"
+    modules_now = guarded(lambda: _module_files(side, side.kernel.release))
+    for name, tree in (("firmware", detail.firmware), ("module", modules_now)):
+        if isinstance(tree, Unknown):
+            return tree.why
+        if tree.newest_change > side.kernel.boot_time:
+            return f"the {name} tree has changed since this boot; the next boot will tell"
+    return ""
+
+
+# --- one boot set -----------------------------------------------------------------------------
+
+
+def _detail_of(side: _BootSide, entry: MenuEntry) -> BootDetail | Unknown:
+    """Hash what a menu entry would load now."""
+    places = [bootmenu.host_path(side.host, path) for path in (entry.kernel, *entry.initrds)]
+    for place in places:
+        if isinstance(place, Unknown):
+            return place
+    files = [place for place in places if isinstance(place, str)]
+    hashed = [guarded(lambda file=file: _hashed(side, file)) for file in files]  # type: ignore[misc]  # bound at once
+    for part in hashed:
+        if isinstance(part, Unknown):
+            return part
+    banner = _banner_of(side.host.path(files[0]))
+    if isinstance(banner, Unknown):
+        return banner
+    identities = [part for part in hashed if isinstance(part, str)]
+    return _whole(side, entry, banner, files, identities)
+
+
+def _whole(
+    side: _BootSide, entry: MenuEntry, banner: str, files: list[str], identities: list[str]
+) -> BootDetail | Unknown:
+    release = banner.split(" ", 1)[0]
+    folder = side.host.path(firmware_folder(side.host))
+    firmware = guarded(lambda: read_tree(folder, cache=side.cache))
+    content = guarded(lambda: _module_files(side, release))
+    tree = _module_tree(side, release, f"/lib/modules/{release}")
+    if isinstance(firmware, Unknown):
+        return firmware
+    if isinstance(content, Unknown):
+        return content
+    if isinstance(tree, Unknown):
+        return tree
+    return BootDetail(
+        boot_set=BootSet(
+            release=release,
+            kernel=identities[0],
+            initrd=_joined(identities[1:]),
+            modules=tree_identity(content),
+            firmware=tree_identity(firmware),
+            command_line=plain_command_line(entry.arguments),
+        ),
+        firmware=firmware,
+        modules=tree,
+        options=kernelconfig.read_options(side.host, release),
+        microcode=_microcode(side, files[1:]),
+        build=kernel.parse_build(banner),
+    )
+
+
+def _module_files(side: _BootSide, release: str) -> Tree:
+    folder = side.host.path(f"/lib/modules/{release}")
+    return read_tree(folder, cache=side.cache, wanted=is_module)
+
+
+def _module_tree(side: _BootSide, release: str, folder: str) -> ModuleTree | Unknown:
+    return modules.read_module_tree(
+        side.host, release, side.wanted_modules, side.aliases, folder=folder, cache=side.cache
+    )
+
+
+def _joined(identities: list[str]) -> str:
+    """Give one identity for all initrds of an entry: the loader joins them, in their order."""
+    if len(identities) < 2:  # noqa: PLR2004  one is its own identity
+        return "".join(identities)
+    return hashlib.sha256("\n".join(identities).encode()).hexdigest()
+
+
+def _microcode(side: _BootSide, paths: list[str]) -> tuple[tuple[str, str], ...] | Unknown:
+    """Read the microcode of all initrds: of two files with one name the kernel takes the first."""
+    found: dict[str, str] = {}
+    for path in paths:
+        read = initrd.read_microcode(side.host, path)
+        if isinstance(read, Unknown):
+            return read
+        found = {**dict(read), **found}
+    return tuple(sorted(found.items()))
+
+
+def _kept_initrd(kept: BootSet) -> str:
+    return f"{BOOT_SETS}/{kept.fingerprint}/{vault.INITRD}"
+
+
+def _hashed(side: _BootSide, path: str) -> str:
+    place = side.host.path(path)
+    status = place.stat()
+    key = f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_ctime_ns}"
+    if key not in side.cache:
+        side.cache[key] = file_sha256(place)
+    return side.cache[key]
+
+
+def _banner_of(image: Path) -> str | Unknown:
+    try:
+        with image.open("rb") as file:
+            return kernel.parse_image_banner(file.read(kernel.IMAGE_HEAD))
+    except OSError as error:
+        return Unknown(f"{image}: {error.strerror}")
+
+
+# --- is the known-good whole ------------------------------------------------------------------
+
+
+def _damage(side: _BootSide, trial: Trial, base: BootDetail | Unknown) -> tuple[str, ...]:
+    """Say what of the pinned known-good is no longer on disk as it was kept."""
+    good = trial.known_good
+    if good is None or not trial.pinned:
+        return ()
+    if isinstance(base, Unknown):
+        return (base.why,)
+    folder = f"{BOOT_SETS}/{good.fingerprint}"
+    return tuple(
+        why
+        for why in (
+            _other_file(side, f"{folder}/{vault.KERNEL}", good.kernel),
+            _other_file(side, f"{folder}/{vault.INITRD}", good.initrd),
+            _other_firmware(base),
+            _lost_modules(side, good),
+            _lost_entry(side, good),
+        )
+        if why
+    )
+
+
+def _other_file(side: _BootSide, path: str, identity: str) -> str:
+    if not identity:
+        return ""
+    found = guarded(lambda: _hashed(side, path))
+    if isinstance(found, Unknown):
+        return found.why
+    return "" if found == identity else f"{path} is not what was kept"
+
+
+def _other_firmware(base: BootDetail) -> str:
+    if tree_identity(base.firmware) == base.boot_set.firmware:
+        return ""
+    return "the kept firmware files are not what was kept"
+
+
+def _lost_modules(side: _BootSide, good: BootSet) -> str:
+    try:
+        lost = vault.missing_modules(side.host, good)
+    except VaultError as error:
+        return str(error)
+    more = f" (and {len(lost) - 1} more files)" if len(lost) > 1 else ""
+    return f"/lib/modules/{good.release} lacks {lost[0]}{more}" if lost else ""
+
+
+def _lost_entry(side: _BootSide, good: BootSet) -> str:
+    if isinstance(side.menu, Unknown):
+        return side.menu.why
+    if side.menu.known_good == good.fingerprint:
+        return ""
+    return "the boot menu has no entry for the known-good any more"
