@@ -15,6 +15,7 @@ import pytest
 from tests.system import roots, toys
 from tests.system.packages import Installed
 from tests.vm import command
+from tests.vm.errors import InfrastructureError
 from tests.vm.node import build_package
 
 _CLONE_NEWNS = 0x00020000
@@ -34,13 +35,20 @@ Lend: TypeAlias = Callable[[str], Path]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def private_mounts() -> None:
+def private_mounts(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Give this run mounts of its own: they go with it, however it ends."""
     roots.require()
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_CLONE_NEWNS):
         pytest.skip(f"no mounts of our own here: {os.strerror(ctypes.get_errno())}")
     command.output("mount", "--make-rprivate", "/")
+    folder = tmp_path_factory.mktemp("overlay")
+    (folder / "original").mkdir()
+    try:
+        with roots.copy(folder / "original", folder / "copy"):
+            pass
+    except InfrastructureError as error:
+        pytest.skip(f"no overlays on this file system: {error}")
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -93,6 +94,14 @@ def require() -> None:
     for program in ("mmdebstrap", "unshare", "chroot", "ip"):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is missing: packaging/set-up installs it")
+    if why := _why_no_namespaces():
+        pytest.skip(f"no namespaces of our own here: {why}")
+
+
+@lru_cache
+def _why_no_namespaces() -> str:
+    words = ("unshare", "--mount", "--pid", "--net", "--fork", "true")
+    return subprocess.run(words, capture_output=True, text=True, check=False).stderr.strip()
 
 
 @contextmanager

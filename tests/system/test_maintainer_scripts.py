@@ -11,10 +11,11 @@ import pytest
 
 from tests.host import grub_flow
 from tests.system import roots, toys
-from tests.system.conftest import PACKAGE
+from tests.system.conftest import OLDER, PACKAGE
 from tests.system.packages import Installed, apt
 from trialboot.core.facts import Unknown
 from trialboot.core.grub import format_environment, parse_environment
+from trialboot.writers import aptprotection
 
 pytestmark = pytest.mark.system
 on_each_suite = pytest.mark.parametrize("debian", roots.SUITES, indirect=True)
@@ -120,6 +121,15 @@ def test_an_installation_that_was_killed_is_finished_by_dpkg(fresh: Installed) -
     assert fresh.events() == ["begin", "end"]
 
 
+def test_an_upgrade_that_was_killed_is_finished_by_dpkg(fresh: Installed) -> None:
+    fresh.apt("install", OLDER)
+    stall(fresh, "/usr/bin/py3compile")
+    kill_dpkg(fresh, f"apt-get -q -y install {PACKAGE}")
+    fresh.run("dpkg", "--configure", "-a")
+    assert fresh.state("trialboot") == "installed 0.1.0"
+    assert fresh.audit() == ""
+
+
 @pytest.mark.parametrize("verb", ["purge", "reinstall"])
 def test_a_removal_that_was_killed_can_be_finished_or_undone(debian: Installed, verb: str) -> None:
     stall(debian, "/usr/bin/py3clean")
@@ -172,6 +182,12 @@ def test_a_purge_in_one_go_gives_the_boot_loader_back_too(debian: Installed) -> 
     debian.apt("purge", "trialboot")
     boots_as_ever(debian, own)
     assert debian.traces() == []
+
+
+def test_what_apt_was_told_of_the_known_good_goes_with_us(debian: Installed) -> None:
+    debian.write(aptprotection.FILE, aptprotection.parts_file("9.9.9-toy").decode())
+    debian.apt("remove", "trialboot")
+    assert not debian.exists(aptprotection.FILE)
 
 
 def test_a_removal_without_grub_tools_is_told_and_goes_through(debian: Installed) -> None:
