@@ -13,13 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from trialboot import __version__, lookahead, report, snapshot, verification
+from trialboot.bootfiles import read_menu
 from trialboot.config import PATH, Config, Mode, parse_config, read_config
+from trialboot.core.menu import GRUB, Menu
 from trialboot.core.outlook import Judgement, Outlook
 from trialboot.core.reboot import against_reboot
 from trialboot.core.record import plain
 from trialboot.core.trial import Trial
 from trialboot.core.verdict import Outcome
-from trialboot.errors import ConfigError, HostError, TrialbootError
+from trialboot.errors import ConfigError, HostError, LoaderError, TrialbootError
 from trialboot.foreground import serve_page
 from trialboot.host import Host, write_durably
 from trialboot.metrics import render
@@ -215,6 +217,12 @@ def _judgement_lines(judgement: Judgement) -> list[str]:
 
 
 def _arm(host: Host, _options: argparse.Namespace) -> int:
+    menu = read_menu(host)
+    if isinstance(menu, Menu) and menu.loader != GRUB:
+        raise LoaderError(
+            f"the boot loader is {menu.loader}: its menu is read and not controlled yet, "
+            "so this host stays in observe mode"
+        )
     return _set_mode(host, Mode.ARMED)
 
 

@@ -1,6 +1,7 @@
 """The command line: data on stdout, words on stderr, codes that scripts can rely on."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -8,6 +9,7 @@ from typing import Any, Final
 import pytest
 
 from tests.host.conftest import run_inside
+from tests.unit.boot_hosts import fedora, systemd_boot
 from tests.unit.test_report import NEW, condemned, outlook, state, told, trial
 from tests.unit.workers.debian_host import NEW as NEW_RELEASE
 from tests.unit.workers.debian_host import OLD as OLD_RELEASE
@@ -251,6 +253,19 @@ def test_may_reboot_does_not_answer_from_an_earlier_boot(
 
 
 # --- acting -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [fedora, systemd_boot])
+def test_a_loader_that_is_only_read_is_not_armed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Callable[[Path], object]
+) -> None:
+    make(tmp_path)
+    shell = Shell(tmp_path)
+    assert shell.run("arm") == 74
+    assert "read and not controlled yet, so this host stays in observe" in capsys.readouterr().err
+    assert not shell.file.exists()
+    assert shell.calls == []
+
 
 COMMENTED: Final = """\
 # my own words

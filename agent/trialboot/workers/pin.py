@@ -94,6 +94,8 @@ def _keep(host: Host, loader: Loader, wanted: Choice, cache: Cache) -> None:
 
 
 def _sources(host: Host, entry: MenuEntry, release: str) -> Sources:
+    if len(entry.initrds) > 1:
+        raise VaultError(f"«{entry.entry}» has several initrds: such a boot set is not kept yet")
     places = [host_path(host, path) for path in (entry.kernel, *entry.initrds)]
     for place in places:
         if isinstance(place, Unknown):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.unit.boot_hosts import fedora
 from tests.unit.loaders.host_folder import OLD, SIMPLE, Node, make_node
 from trialboot.bootfiles import read_menu
 from trialboot.content import is_module, read_tree
@@ -28,6 +29,7 @@ from trialboot.core.node import Wish
 from trialboot.core.protection import Level, Protection
 from trialboot.core.trial import Choice, Decision, Trial
 from trialboot.errors import LoaderError, VaultError
+from trialboot.host import Host
 from trialboot.loaders.grub import Grub
 from trialboot.loaders.interface import Loader
 from trialboot.workers import pin, release
@@ -389,3 +391,24 @@ def test_removing_the_package_gives_the_loader_back(tmp_path: Path) -> None:
         release.work(node.host)
         assert boots(node) == SIMPLE
         assert Grub(node.host).state().known_good == ""
+
+
+def test_removing_the_package_writes_nothing_of_a_loader_that_was_only_read(
+    tmp_path: Path,
+) -> None:
+    fedora(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    release.work(Host(root=tmp_path))
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_a_boot_set_with_several_initrds_is_not_kept_by_half(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    wanted = keep(node)
+    text = node.host.read_text("/boot/grub/grub.cfg")
+    node.write("/boot/grub/grub.cfg", text.replace("initrd\t", "initrd\t/microcode.img "))
+    decide(node, wanted)
+    with pytest.raises(VaultError, match="has several initrds: such a boot set is not kept yet"):
+        pin.work(node.host)
+    assert vault.kept(node.host) == ()
