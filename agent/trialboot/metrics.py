@@ -10,7 +10,9 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from trialboot.core.change import Risk
 from trialboot.core.protection import Level
+from trialboot.core.transactions import State
 from trialboot.core.trial import Phase
 from trialboot.core.verdict import Answer, Outcome
 
@@ -50,6 +52,14 @@ class _Page:
             ((state["next"] or {}).get("protection") or {}).get("level"),
         )
         yield _checks(state["verdict"])
+        yield _set(
+            "trialboot_last_package_transaction",
+            "State of the newest package transaction, all 0 while there is none",
+            "state",
+            [str(word) for word in State],
+            (state["transactions"] or [{}])[-1].get("state"),
+        )
+        yield from _boot_gauges(state)
         yield from _gauges(state)
         yield from _counters(state["counters"])
         yield GaugeMetricFamily(
@@ -99,15 +109,43 @@ def _checks(verdict: Mapping[str, Any] | None) -> Any:
     return family
 
 
-def _gauges(state: Mapping[str, Any]) -> Iterable[Any]:
+def _boot_gauges(state: Mapping[str, Any]) -> Iterable[Any]:
+    """Tell of the next boot; what is not known is absent, never 0."""
     outlook = state["next"] or {}
     changes = GaugeMetricFamily(
         "trialboot_next_boot_changes",
         "Differences between the known-good and what the host would boot; absent if not known",
     )
-    if outlook.get("changes") is not None:
-        changes.add_metric([], len(outlook["changes"]))
+    by_risk = GaugeMetricFamily(
+        "trialboot_next_boot_risks", "The same by risk; absent if not known", labels=["risk"]
+    )
+    rows = outlook.get("changes")
+    if rows is not None:
+        changes.add_metric([], len(rows))
+        for risk in Risk:
+            by_risk.add_metric([str(risk)], sum(row["risk"] == risk for row in rows))
     yield changes
+    yield by_risk
+    whole = GaugeMetricFamily(
+        "trialboot_known_good_whole",
+        "1 if the pinned known-good is whole on disk, 0 if damaged; absent if none is pinned",
+    )
+    if state["pinned"] and outlook:
+        whole.add_metric([], not outlook["damage"])
+    yield whole
+    yield GaugeMetricFamily(
+        "trialboot_candidate_refused",
+        "1 if a failed pre-check keeps a changed boot set from being tried",
+        value=bool(state["refused"]),
+    )
+    yield GaugeMetricFamily(
+        "trialboot_may_reboot",
+        "1 if nothing speaks against a reboot now",
+        value=bool(state["may_reboot"]["answer"]),
+    )
+
+
+def _gauges(state: Mapping[str, Any]) -> Iterable[Any]:
     yield GaugeMetricFamily(
         "trialboot_known_good_pinned",
         "1 if the loader's default is the kept known-good",

@@ -138,7 +138,7 @@ def test_every_key_of_the_state_is_told() -> None:
 
 def test_every_message_id_is_told() -> None:
     told = named(section(page("docs/operations.md"), "Journal"))
-    assert told == {journal.STEPPED, journal.JUDGED, journal.TROUBLE}
+    assert told == {journal.STEPPED, journal.JUDGED, journal.TROUBLE, journal.TRANSACTED}
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/life-of-a-trial.svg"])

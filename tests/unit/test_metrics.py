@@ -1,5 +1,6 @@
 """The metrics page: what a Prometheus reads from it."""
 
+from dataclasses import replace
 from typing import Any, Final
 
 import pytest
@@ -14,7 +15,8 @@ from trialboot.core.facts import BootId, EntryId, Unknown
 from trialboot.core.node import Wish
 from trialboot.core.outlook import Outlook
 from trialboot.core.protection import Level, Protection
-from trialboot.core.trial import Choice, Phase, Trial
+from trialboot.core.transactions import State, Transaction
+from trialboot.core.trial import Choice, Phase, Refused, Trial
 from trialboot.core.verdict import Answer, Check, Outcome, Verdict
 from trialboot.metrics import render
 from trialboot.writers.store import Delivered
@@ -53,6 +55,20 @@ def of(found: Samples, name: str) -> dict[str, float]:
     return {"/".join(labels): value for (known, labels), value in found.items() if known == name}
 
 
+OUTLOOK: Final = Outlook(
+    taken_at=AT,
+    boot=BootId("b"),
+    running=GOOD,
+    wanted=GOOD,
+    next_entry=EntryId("a"),
+    once_pending=False,
+    changes=tuple(
+        Change(area=Area.FIRMWARE, subject=name, before="x", after="y") for name in "abc"
+    ),
+    sentence="s",
+    protection=Protection(level=Level.FULL),
+)
+
 FULL: Final = state(
     Trial(
         phase=Phase.TRIAL,
@@ -71,19 +87,7 @@ FULL: Final = state(
             ),
         ),
     ),
-    outlook=Outlook(
-        taken_at=AT,
-        boot=BootId("b"),
-        running=GOOD,
-        wanted=GOOD,
-        next_entry=EntryId("a"),
-        once_pending=False,
-        changes=tuple(
-            Change(area=Area.FIRMWARE, subject=name, before="x", after="y") for name in "abc"
-        ),
-        sentence="s",
-        protection=Protection(level=Level.FULL),
-    ),
+    outlook=OUTLOOK,
     delivered=Delivered(
         wish=Wish(cordoned=True, reason="R", message="m", condition="False", boot="b", at=AT),
         cordoned=True,
@@ -91,6 +95,11 @@ FULL: Final = state(
     ),
     waiting=True,
     trouble=("pin: no room", "node: away"),
+    against_reboot=("this boot is on trial",),
+    transactions=(
+        Transaction(key="1", manager="apt", boot="b", opened_at=1.0, state=State.CLOSED),
+        Transaction(key="2", manager="apt", boot="b", opened_at=2.0, state=State.INTERRUPTED),
+    ),
     counters={"condemned": 2, "reboots": 3, "transactions": 7},
 )
 
@@ -112,11 +121,38 @@ def test_the_rest_of_the_page() -> None:
     assert of(found, "trialboot_verdict") == {"sound": 0, "worse": 1, "unsure": 0}
     assert of(found, "trialboot_protection")["full"] == 1
     assert of(found, "trialboot_next_boot_changes") == {"": 3}
+    risks = {"danger": 0, "caution": 3, "notice": 0}
+    assert of(found, "trialboot_next_boot_risks") == risks
+    assert of(found, "trialboot_known_good_whole") == {"": 1}
+    assert of(found, "trialboot_candidate_refused") == {"": 0}
+    assert of(found, "trialboot_may_reboot") == {"": 0}
+    ended = of(found, "trialboot_last_package_transaction")
+    assert (ended["interrupted"], sum(ended.values())) == (1, 1)
     assert of(found, "trialboot_known_good_pinned") == {"": 1}
     assert of(found, "trialboot_node_cordoned") == {"": 1}
     assert of(found, "trialboot_cluster_waiting") == {"": 1}
     assert of(found, "trialboot_trouble") == {"": 2}
     assert of(found, "trialboot_rendered_timestamp_seconds") == {"": 1700000000.5}
+
+
+def test_what_is_not_known_of_the_next_boot_is_absent_not_zero() -> None:
+    found = samples(state())
+    for name in ("changes", "risks"):
+        assert of(found, f"trialboot_next_boot_{name}") == {}
+    assert of(found, "trialboot_known_good_whole") == {}
+    assert set(of(found, "trialboot_last_package_transaction").values()) == {0}
+    assert of(found, "trialboot_may_reboot") == {"": 1}
+
+
+def test_damage_and_refusal_can_be_alerted_on() -> None:
+    damaged = replace(OUTLOOK, damage=("/lib/modules/6.1 is gone",))
+    refused = Refused(
+        fingerprint=GOOD.boot_set.fingerprint, release="6.1", objections=("ice",), at=AT
+    )
+    trial = Trial(known_good=GOOD.boot_set, pinned=True, refused=refused)
+    found = samples(state(trial, outlook=damaged))
+    assert of(found, "trialboot_known_good_whole") == {"": 0}
+    assert of(found, "trialboot_candidate_refused") == {"": 1}
 
 
 def test_a_check_that_could_not_be_told_is_absent_not_failed() -> None:
@@ -156,6 +192,8 @@ def test_a_host_that_knows_nothing_yet_has_a_whole_page() -> None:
     assert {name for name, _ in found} == {name for name, _ in samples(FULL)} - {
         "trialboot_check_success",
         "trialboot_next_boot_changes",
+        "trialboot_next_boot_risks",
+        "trialboot_known_good_whole",
     }
     assert set(of(found, "trialboot_verdict").values()) == {0}
     assert set(of(found, "trialboot_protection").values()) == {0}
