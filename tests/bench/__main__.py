@@ -25,8 +25,7 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     """Write the figures one a line, with the budget and the peer beside them."""
     cells = [("what", "figure", "budget", "unit", "peer")]
     cells += [
-        (row["name"], str(row["figure"]), str(row["budget"] or "-"), row["unit"], _peer(row))
-        for row in rows
+        (row["name"], str(row["figure"]), _budget(row), row["unit"], _peer(row)) for row in rows
     ]
     widths = [max(len(line[i]) for line in cells) for i in range(5)]
     return [
@@ -34,6 +33,10 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
         f"{unit:{widths[3]}}  {peer}"
         for name, figure, budget, unit, peer in cells
     ]
+
+
+def _budget(row: dict[str, Any]) -> str:
+    return "-" if row["budget"] is None else str(row["budget"])
 
 
 def _peer(row: dict[str, Any]) -> str:

@@ -47,7 +47,7 @@ def _calls() -> dict[str, float]:
         (folder / "spool").mkdir()
         hook, notice = (_copy(folder, each) for each in ("package-hook", "package-notice"))
         return {
-            "package hook: a plan of 100 lines": least(
+            "hook.cpu_ms": least(
                 _ROUNDS, lambda: _leave_a_note([_SHELL, str(hook), "begin"], folder)
             ),
             "package hook: the end of a run": least(
