@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from tests.fakes.spooled import take_notes
 from tests.system import roots, terminal
 from trialboot.core.transactions import Note
 from trialboot.host import Host
-from trialboot.readers import spool
 
 SPOOL = "var/lib/trialboot/spool"
 
@@ -50,7 +50,7 @@ class Installed:
 
     def notes(self) -> list[Note]:
         """Take the notes that the hook has left, in their order."""
-        return list(spool.take_notes(Host(root=self.place)))
+        return list(take_notes(Host(root=self.place)))
 
     def events(self) -> list[str]:
         """Take the notes and give their events alone; a torn note fails the test."""

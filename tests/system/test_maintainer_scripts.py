@@ -13,6 +13,7 @@ from tests.host import grub_flow
 from tests.system import roots, toys
 from tests.system.conftest import OLDER, PACKAGE
 from tests.system.packages import Installed, apt
+from trialboot import __version__
 from trialboot.core.facts import Unknown
 from trialboot.core.grub import format_environment, parse_environment
 from trialboot.writers import aptprotection
@@ -112,9 +113,9 @@ def boots_as_ever(debian: Installed, own: str) -> None:
 def test_an_installation_that_was_killed_is_finished_by_dpkg(fresh: Installed) -> None:
     stall(fresh, "/usr/bin/py3compile")
     kill_dpkg(fresh, f"apt-get -q -y install {PACKAGE}")
-    assert fresh.state("trialboot") == "half-configured 0.1.0"
+    assert fresh.state("trialboot") == f"half-configured {__version__}"
     fresh.run("dpkg", "--configure", "-a")
-    assert fresh.state("trialboot") == "installed 0.1.0"
+    assert fresh.state("trialboot") == f"installed {__version__}"
     assert fresh.audit() == ""
     fresh.notes()
     fresh.apt("install", "toy-a")
@@ -126,7 +127,7 @@ def test_an_upgrade_that_was_killed_is_finished_by_dpkg(fresh: Installed) -> Non
     stall(fresh, "/usr/bin/py3compile")
     kill_dpkg(fresh, f"apt-get -q -y install {PACKAGE}")
     fresh.run("dpkg", "--configure", "-a")
-    assert fresh.state("trialboot") == "installed 0.1.0"
+    assert fresh.state("trialboot") == f"installed {__version__}"
     assert fresh.audit() == ""
 
 
@@ -140,7 +141,7 @@ def test_a_removal_that_was_killed_can_be_finished_or_undone(debian: Installed, 
         assert debian.traces() == []
     else:
         debian.apt("install", "--reinstall", PACKAGE)
-        assert debian.state("trialboot") == "installed 0.1.0"
+        assert debian.state("trialboot") == f"installed {__version__}"
     assert debian.audit() == ""
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.spooled import take_notes
 from tests.system import roots
 from tests.system.conftest import OLDER, PACKAGE, Lend
 from tests.system.nspawn import Machine
 from tests.system.packages import SPOOL, Installed, apt
+from trialboot import __version__
 from trialboot.host import Host
-from trialboot.readers import spool
 
 pytestmark = pytest.mark.system
 
@@ -73,7 +74,7 @@ def test_an_upgrade_of_ours_keeps_the_daemon_running_and_what_the_operator_wrote
     said = machine.run(apt("install", PACKAGE))
     assert "Configuration file" not in said
     assert configuration.read_text().startswith("# The operator's.\n")
-    assert Installed(machine.place).state("trialboot") == "installed 0.1.0"
+    assert Installed(machine.place).state("trialboot") == f"installed {__version__}"
     runs(machine)
 
 
@@ -95,11 +96,11 @@ def test_a_run_that_touches_what_boots_ends_with_a_notice_and_reaches_the_journa
 def test_packagekit_runs_the_same_hooks(machine: Machine) -> None:
     machine.run(apt("install", PACKAGE))
     machine.run(("systemctl", "stop", "trialbootd.service"))
-    spool.take_notes(Host(root=machine.place))
+    take_notes(Host(root=machine.place))
     code, said = machine.try_run(("pkcon", "--noninteractive", "install", "toy-a"), timeout=90)
     assert code == 0, said
     assert Installed(machine.place).state("toy-a") == "installed 2.0"
-    notes = spool.take_notes(Host(root=machine.place))
+    notes = take_notes(Host(root=machine.place))
     assert notes[0].event == "begin"
     assert notes[-1].event == "end"
     assert any("toy-a" in line for line in notes[0].packages)

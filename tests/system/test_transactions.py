@@ -9,6 +9,7 @@ import pytest
 
 from tests.system import roots, toys
 from tests.system.packages import SPOOL, Installed, apt, steps
+from trialboot import __version__
 
 pytestmark = pytest.mark.system
 on_each_suite = pytest.mark.parametrize("debian", roots.SUITES, indirect=True)
@@ -269,7 +270,7 @@ def work_with_packages(debian: Installed) -> None:
 @on_each_suite
 def test_apt_and_dpkg_work_on_when_only_our_conffiles_are_left(debian: Installed) -> None:
     debian.apt("remove", "trialboot")
-    assert debian.state("trialboot") == "config-files 0.1.0"
+    assert debian.state("trialboot") == f"config-files {__version__}"
     assert debian.exists("/etc/apt/apt.conf.d/02trialboot")
     assert debian.exists("/etc/dpkg/dpkg.cfg.d/trialboot")
     work_with_packages(debian)

@@ -19,6 +19,8 @@ from trialboot.host import Host
 FOLDER: Final = "/var/lib/trialboot/spool"
 _READ_AT_MOST: Final = 65536
 """Bytes of a note: some 600 steps of a plan. The rest is skipped, up to the last line."""
+_DRAFT_AT_MOST: Final = 60.0
+"""Seconds that a hook may take to write its note: it takes milliseconds."""
 _LAST_LINE: Final = b"\nend\n"
 _SECONDS: Final = re.compile(r"\d{1,12}(?:\.\d{1,9})?", re.ASCII)
 _NUMBER: Final = re.compile(r"\d{1,10}", re.ASCII)
@@ -46,17 +48,15 @@ def read_notes(host: Host) -> Spooled:
 
 
 def remove_notes(host: Host, files: Iterable[str]) -> None:
-    """Remove the files of notes that are remembered."""
+    """Remove the files of notes that are remembered, and drafts whose hook was killed."""
     for name in files:
         with suppress(OSError):
             (host.path(FOLDER) / name).unlink()
-
-
-def take_notes(host: Host) -> tuple[Note, ...]:
-    """Read all notes in the order they were left, and remove them."""
-    spooled = read_notes(host)
-    remove_notes(host, spooled.files)
-    return spooled.notes
+    long_ago = host.now().timestamp() - _DRAFT_AT_MOST
+    for draft in host.path(FOLDER).glob("*.tmp"):
+        with suppress(OSError):
+            if draft.stat().st_mtime < long_ago:
+                draft.unlink()
 
 
 def _text_of(path: Path) -> str:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.spooled import take_notes
 from trialboot.core.transactions import Note
 from trialboot.host import Host
-from trialboot.readers.spool import take_notes
 
 ROOT = Path(__file__).parents[3]
 DASH = shutil.which("dash") or "/bin/sh"

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fakes.spooled import take_notes
 from trialboot.core.transactions import Leader, Note
 from trialboot.host import Host
 from trialboot.readers.spool import (
@@ -18,7 +20,6 @@ from trialboot.readers.spool import (
     read_alive,
     read_notes,
     remove_notes,
-    take_notes,
 )
 
 WHOLE = """\
@@ -178,6 +179,16 @@ def test_a_huge_note_is_read_in_part_and_its_last_line_counts(
     assert 1000 < len(note.packages) < 2000
     assert set(note.packages) <= {line[4:] for line in steps.splitlines()}, "no half lines"
     assert peak < 4 << 20
+
+
+def test_drafts_of_killed_hooks_are_swept_and_those_of_living_ones_left(tmp_path: Path) -> None:
+    folder = tmp_path / FOLDER.lstrip("/")
+    folder.mkdir(parents=True)
+    for name, age in (("old.tmp", 120), ("new.tmp", 0)):
+        (folder / name).touch()
+        os.utime(folder / name, (time.time() - age,) * 2)
+    assert take_notes(Host(root=tmp_path)) == ()
+    assert [path.name for path in folder.iterdir()] == ["new.tmp"]
 
 
 def test_without_a_spool_there_are_no_notes(tmp_path: Path) -> None:
