@@ -6,14 +6,30 @@ missing one without default, a wrong type. It raises `ValueError` with the path 
 """
 
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import Enum
-from typing import Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
+from functools import cache
+from operator import length_hint
+from typing import Any, Final, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 _T = TypeVar("_T")
+_Reader: TypeAlias = Callable[[Any], Any]
+"""Turns what JSON gave into a value. Made once a type: a record may hold thousands of values."""
 _IS: Final = "is"
 _PLAIN: Final = (str, int, float, bool, type(None))
+
+
+class _MisfitError(ValueError):
+    """A value that does not fit, and its place below the record, which grows on the way up."""
+
+    def __init__(self, why: str, place: str = "") -> None:
+        super().__init__(why)
+        self.why = why
+        self.place = place
+
+    def below(self, step: str) -> "_MisfitError":
+        return _MisfitError(self.why, f"{step}{self.place}")
 
 
 def plain(value: object) -> Any:
@@ -30,81 +46,158 @@ def plain(value: object) -> Any:
 
 def parse(kind: type[_T], value: object, where: str = "record") -> _T:
     """Turn what JSON gave into a `kind`, or raise `ValueError` that names the place."""
-    made: _T = _parse(kind, value, where)
+    hashable: Any = kind  # mypy does not take every type for one
+    try:
+        made: _T = _reader_of(hashable)(value)
+    except _MisfitError as error:
+        raise ValueError(f"{where}{error.place}: {error.why}") from error
     return made
 
 
-def _parse(kind: Any, value: Any, where: str) -> Any:
-    kind = getattr(kind, "__supertype__", kind)  # a NewType is checked as what it is made of
+@cache
+def _reader_of(kind: Any) -> _Reader:
+    kind = _bare(kind)
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
-        return _parse_union(get_args(kind), value, where)
+        return _union_reader(get_args(kind))
     if origin is tuple:
-        return _parse_tuple(get_args(kind), value, where)
+        return _tuple_reader(get_args(kind))
     if is_dataclass(kind):
-        return _parse_dataclass(kind, value, where)
+        return _dataclass_reader(kind)
     if isinstance(kind, type) and issubclass(kind, Enum):
-        return _parse_enum(kind, value, where)
-    return _parse_plain(kind, value, where)
+        return _enum_reader(kind)
+    return _plain_reader(kind)
 
 
-def _parse_enum(kind: type[Enum], value: Any, where: str) -> Enum:
-    try:
-        return kind(value)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+def _bare(kind: Any) -> Any:
+    return getattr(kind, "__supertype__", kind)  # a NewType is checked as what it is made of
 
 
-def _parse_plain(kind: Any, value: Any, where: str) -> Any:
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is not kind:
-        raise ValueError(f"{where}: {kind.__name__} expected, found {type(value).__name__}")
-    return value
+def _enum_reader(kind: type[Enum]) -> _Reader:
+    def read(value: Any) -> Enum:
+        try:
+            return kind(value)
+        except ValueError as error:
+            raise _MisfitError(str(error)) from error
+
+    return read
 
 
-def _parse_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
-    for kind in kinds:
-        bare = getattr(kind, "__supertype__", kind)
-        if value is None and bare is type(None):
-            return None
-        if isinstance(value, Mapping) and getattr(bare, "__name__", "") == value.get(_IS):
-            return _parse(bare, value, where)
-        if bare in _PLAIN and type(value) is bare:
+def _plain_reader(kind: Any) -> _Reader:
+    def read(value: Any) -> Any:
+        if kind is float and type(value) is int:
+            return float(value)
+        if type(value) is not kind:
+            raise _expected(kind.__name__, value)
+        return value
+
+    return read
+
+
+def _union_reader(kinds: tuple[Any, ...]) -> _Reader:
+    bare: list[Any] = [_bare(kind) for kind in kinds]
+    exact = frozenset(kind for kind in bare if kind in _PLAIN)
+    classes: list[Any] = [kind for kind in bare if is_dataclass(kind)]
+    named = {kind.__name__: _reader_of(kind) for kind in classes}
+    listed = next((_reader_of(kind) for kind in bare if get_origin(kind) is tuple), None)
+
+    def read(value: Any) -> Any:
+        if type(value) in exact:
             return value
-        if get_origin(bare) is tuple and isinstance(value, list):
-            return _parse(bare, value, where)
-    raise ValueError(f"{where}: fits none of {', '.join(map(str, kinds))}")
+        if isinstance(value, Mapping):
+            name = value.get(_IS)
+            reader = named.get(name) if isinstance(name, str) else None
+        else:
+            reader = listed if isinstance(value, list) else None
+        if reader is None:
+            raise _MisfitError(f"fits none of {', '.join(map(str, kinds))}")
+        return reader(value)
+
+    return read
 
 
-def _parse_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
-    if not isinstance(value, list):
-        raise ValueError(f"{where}: list expected, found {type(value).__name__}")  # noqa: TRY004  one error kind for all files
+def _tuple_reader(kinds: tuple[Any, ...]) -> _Reader:
     if len(kinds) == 2 and kinds[1] is Ellipsis:  # noqa: PLR2004  tuple[X, ...]
-        return tuple(_parse(kinds[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-    if len(kinds) != len(value):
-        raise ValueError(f"{where}: {len(kinds)} items expected, found {len(value)}")
-    return tuple(
-        _parse(kind, item, f"{where}[{i}]")
-        for i, (kind, item) in enumerate(zip(kinds, value, strict=True))
-    )
+        return _series_reader(kinds[0])
+    return _row_reader(kinds)
 
 
-def _parse_dataclass(kind: Any, value: Any, where: str) -> Any:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{where}: object expected, found {type(value).__name__}")  # noqa: TRY004  one error kind for all files
-    if value.get(_IS, kind.__name__) != kind.__name__:
-        raise ValueError(f"{where}: {kind.__name__} expected, found {value[_IS]}")
+def _series_reader(kind: Any) -> _Reader:
+    inner, bare = _reader_of(kind), _bare(kind)
+    exact = {bare} if bare in _PLAIN else set()
+
+    def read(value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            raise _expected("list", value)
+        if exact.issuperset(map(type, value)):
+            return tuple(value)
+        rest = iter(value)
+        try:
+            return tuple(map(inner, rest))
+        except _MisfitError as error:
+            raise error.below(_index(value, rest)) from error
+
+    return read
+
+
+def _row_reader(kinds: tuple[Any, ...]) -> _Reader:
+    inner, exact = [_reader_of(kind) for kind in kinds], [_bare(kind) for kind in kinds]
+
+    def read(value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            raise _expected("list", value)
+        if list(map(type, value)) == exact:
+            return tuple(value)
+        if len(value) != len(inner):
+            raise _MisfitError(f"{len(inner)} items expected, found {len(value)}")
+        rest = iter(value)
+        try:
+            return tuple(reader(item) for reader, item in zip(inner, rest, strict=True))
+        except _MisfitError as error:
+            raise error.below(_index(value, rest)) from error
+
+    return read
+
+
+def _index(whole: list[Any], rest: Any) -> str:
+    """Name the item that an iterator over a list gave last."""
+    return f"[{len(whole) - length_hint(rest) - 1}]"
+
+
+def _dataclass_reader(kind: Any) -> _Reader:
+    def read(value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise _expected("object", value)
+        if value.get(_IS, kind.__name__) != kind.__name__:
+            raise _MisfitError(f"{kind.__name__} expected, found {value[_IS]}")
+        readers = _field_readers(kind)
+        unknown = value.keys() - readers.keys() - {_IS}
+        if unknown:
+            raise _MisfitError(f"unknown key: {', '.join(sorted(unknown))}")
+        missing = [f.name for f in fields(kind) if f.name not in value and _is_required(f)]
+        if missing:
+            raise _MisfitError(f"missing key: {', '.join(missing)}")
+        return kind(**{name: _field(name, readers, value) for name in readers if name in value})
+
+    return read
+
+
+@cache
+def _field_readers(kind: Any) -> Mapping[str, _Reader]:
     hints = get_type_hints(kind)
-    known = {f.name: f for f in fields(kind)}
-    unknown = sorted(set(value) - set(known) - {_IS})
-    if unknown:
-        raise ValueError(f"{where}: unknown key: {', '.join(unknown)}")
-    missing = [n for n, f in known.items() if n not in value and _is_required(f)]
-    if missing:
-        raise ValueError(f"{where}: missing key: {', '.join(missing)}")
-    return kind(**{n: _parse(hints[n], value[n], f"{where}.{n}") for n in known if n in value})
+    return {f.name: _reader_of(hints[f.name]) for f in fields(kind)}
+
+
+def _field(name: str, readers: Mapping[str, _Reader], value: Mapping[str, Any]) -> Any:
+    try:
+        return readers[name](value[name])
+    except _MisfitError as error:
+        raise error.below(f".{name}") from error
 
 
 def _is_required(field: Field[Any]) -> bool:
     return field.default is MISSING and field.default_factory is MISSING
+
+
+def _expected(what: str, found: object) -> _MisfitError:
+    return _MisfitError(f"{what} expected, found {type(found).__name__}")

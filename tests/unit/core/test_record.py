@@ -87,6 +87,20 @@ def test_items_of_a_pair_are_counted_and_checked_one_by_one() -> None:
     assert parse(Pair, {"both": ["a", 1]}) == Pair(both=("a", 1))
     assert refused(Pair, {"both": ["a"]}) == "record.both: 2 items expected, found 1"
     assert refused(Pair, {"both": ["a", "b"]}) == "record.both[1]: int expected, found str"
+    assert refused(Pair, {"both": "ab"}) == "record.both: list expected, found str"
+
+
+@dataclass(frozen=True)
+class Series:
+    pairs: tuple[tuple[str, str], ...] = ()
+    numbers: tuple[float, ...] = ()
+
+
+def test_the_wrong_item_of_a_series_is_named() -> None:
+    right = Series(pairs=(("a", "b"), ("c", "d")), numbers=(0.5, 1.0))
+    assert parse(Series, {"pairs": [["a", "b"], ["c", "d"]], "numbers": [0.5, 1]}) == right
+    assert refused(Series, {"numbers": [0.5, 1, True, 2]}).startswith("record.numbers[2]: ")
+    assert refused(Series, {"pairs": [["a", "b"], ["c", 1]]}).startswith("record.pairs[1][1]: ")
 
 
 CHOICE = through_json(Choice(entry=EntryId("a"), boot_set=boot_set()))
