@@ -20,7 +20,7 @@ Cache = MutableMapping[str, str]
 _PIECE: Final = 1 << 20
 _KINDS: Final = ("", "module:")
 """What a cache knows by a file's key: its hash, and what a packed module says of itself."""
-_TREE_KINDS: Final = frozenset({stat.S_IFDIR, stat.S_IFREG, stat.S_IFLNK})
+_CONTENT_KINDS: Final = frozenset({stat.S_IFREG, stat.S_IFLNK})
 _MODULE_ENDINGS: Final = (".ko", ".ko.xz", ".ko.zst", ".ko.gz")
 
 
@@ -51,20 +51,27 @@ def read_tree(
     """
     known: Cache = {} if cache is None else cache
     files: list[tuple[str, str]] = []
-    newest = 0.0
-    for name, status in _walk(root):
-        if stat.S_ISDIR(status.st_mode):
-            newest = max(newest, status.st_ctime)
+    newest = root.stat().st_ctime
+    for name, entry in _walk(root):
+        if entry.is_dir(follow_symlinks=False):
+            newest = max(newest, entry.stat(follow_symlinks=False).st_ctime)
         elif wanted is None or wanted(name):
-            files.append((name, _content(root, name, status, known)))
-            newest = max(newest, status.st_ctime)
+            status = entry.stat(follow_symlinks=False)
+            if stat.S_IFMT(status.st_mode) in _CONTENT_KINDS:
+                files.append((name, _content(entry.path, status, known)))
+                newest = max(newest, status.st_ctime)
     return Tree(files=tuple(sorted(files)), newest_change=int(newest))
 
 
 def paths_of(root: Path) -> tuple[str, ...]:
     """Name the files and links of a tree, relative to it, sorted. Raises `OSError`."""
-    found = (name for name, status in _walk(root) if not stat.S_ISDIR(status.st_mode))
-    return tuple(sorted(found))
+    return tuple(
+        sorted(
+            name
+            for name, entry in _walk(root)
+            if entry.is_file(follow_symlinks=False) or entry.is_symlink()
+        )
+    )
 
 
 def link_tree(source: Path, target: Path, cache: Cache | None = None) -> list[tuple[Path, Path]]:
@@ -105,7 +112,8 @@ def remove_tree(root: Path, cache: Cache) -> None:
 
     An unlink changes the ctime of what is left of a file.
     """
-    for name, status in _walk(root):
+    for name, entry in _walk(root):
+        status = entry.stat(follow_symlinks=False)
         if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
             path = root / name
             descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -150,28 +158,28 @@ def _key(status: os.stat_result) -> str:
     return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_ctime_ns}"
 
 
-def _walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Give folders, files and links by relative path, never what a link names.
+def _walk(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Give what is in a tree by relative path, never what a link names. Raises `OSError`.
 
-    Sockets and devices are skipped. Words, not Path objects: a tree has thousands of files.
+    Words, not Path objects: a tree has thousands of files. Whether one is a folder or a link its
+    own folder tells: only who wants more has to look at it.
     """
-    yield "", root.stat()
-    start = len(os.path.join(root, ""))  # noqa: PTH118  with the slash behind it
-    folders = [os.fspath(root)]
+    folders = [("", os.fspath(root))]
     while folders:
-        with os.scandir(folders.pop()) as entries:
+        above, folder = folders.pop()
+        with os.scandir(folder) as entries:
             for entry in entries:
-                status = entry.stat(follow_symlinks=False)
-                if stat.S_ISDIR(status.st_mode):
-                    folders.append(entry.path)
-                if stat.S_IFMT(status.st_mode) in _TREE_KINDS:
-                    yield entry.path[start:], status
+                name = f"{above}{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append((f"{name}/", entry.path))
+                yield name, entry
 
 
-def _content(root: Path, name: str, status: os.stat_result, cache: Cache) -> str:
+def _content(path: str, status: os.stat_result, cache: Cache) -> str:
     if stat.S_ISLNK(status.st_mode):
-        return hashlib.sha256(b"-> " + os.fsencode((root / name).readlink())).hexdigest()
+        return hashlib.sha256(b"-> " + os.fsencode(Path(path).readlink())).hexdigest()
     key = _key(status)
-    if key not in cache:
-        cache[key] = file_sha256(root / name)
-    return cache[key]
+    known = cache.get(key)
+    if known is None:
+        known = cache[key] = file_sha256(Path(path))
+    return known

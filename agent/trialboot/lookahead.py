@@ -29,7 +29,7 @@ from trialboot.errors import HostError, VaultError
 from trialboot.host import Host
 from trialboot.loaders.grub import Grub
 from trialboot.readers import bootmenu, initrd, kernel, kernelconfig, modules
-from trialboot.snapshot import firmware_folder, guarded
+from trialboot.snapshot import guarded
 from trialboot.writers import store, vault
 
 _RAN: Final = f"{store.STATE}/ran.json"
@@ -340,8 +340,7 @@ def _whole(
     side: _BootSide, entry: MenuEntry, banner: str, files: list[str], identities: list[str]
 ) -> BootDetail | Unknown:
     release = banner.split(" ", 1)[0]
-    folder = side.host.path(firmware_folder(side.host))
-    firmware = guarded(lambda: read_tree(folder, cache=side.cache))
+    firmware = side.snapshot.firmware
     content = guarded(lambda: _module_files(side, release))
     tree = _module_tree(side, release, f"/lib/modules/{release}")
     if isinstance(firmware, Unknown):
