@@ -75,6 +75,8 @@ WATCHED: Final = {
     "/boot/loader/entries": _WRITTEN,
 }
 """Folders whose changes ask for a snapshot, and which changes (inotify(7))."""
+SNAPSHOT_AT_MOST: Final = 330.0
+"""Seconds that a snapshot may take: the unit's own limit, and some. Its end may be lost."""
 RENDER_AFTER: Final = 10.0
 """Seconds: one metrics page for a burst of changes."""
 PIN_LIMIT: Final = 900.0
@@ -105,6 +107,8 @@ class Daemon:
         self._runs = PackageRuns(host, self.boot)
         self._stirred = 0.0
         self._only_to_tell = False
+        self._looking_until = 0.0
+        self._look_again = False
         self._stopping = False
 
     # --- life
@@ -116,7 +120,7 @@ class Daemon:
         journal.tell_supervisor("READY=1")
         self._finish()
         self._deliver()  # what an earlier boot wished and could not say
-        self._start(SNAPSHOT)
+        self._look()
         while not self._stopping:
             self._turn()
         self._write_state()
@@ -170,9 +174,9 @@ class Daemon:
             self._loop.sleep()
 
     def _act_on_timers(self) -> None:
-        handlers: dict[str, Callable[[], None]] = {
+        handlers: dict[str, Callable[[], object]] = {
             "watchdog": self._ping,
-            "snapshot": lambda: self._start(SNAPSHOT),
+            "snapshot": self._look,
             "tell": self._look_to_tell,
             "verify": lambda: self._start(VERIFY),
             "node": self._deliver,
@@ -193,11 +197,26 @@ class Daemon:
 
     # --- workers
 
-    def _start(self, unit: str) -> None:
+    def _start(self, unit: str) -> bool:
+        """Queue a unit's start; tell whether systemd took it."""
         try:
             self._bus.start_unit(unit)
         except HostError as error:
             self._note_trouble(unit, str(error))
+            return False
+        return True
+
+    def _look(self) -> None:
+        """Have a snapshot taken; one that is under way may have missed what asks for this one."""
+        if self._is_looking():
+            self._look_again = True
+        elif self._start(SNAPSHOT):
+            self._looking_until = self._host.monotonic() + SNAPSHOT_AT_MOST
+        else:
+            self._loop.set_timer("snapshot", RETRY_MOST)
+
+    def _is_looking(self) -> bool:
+        return self._host.monotonic() < self._looking_until
 
     def _job_done(self, unit: str, result: str) -> None:
         self._ended[unit] = result
@@ -215,6 +234,10 @@ class Daemon:
 
     def _snapshot_done(self, result: str) -> None:
         only_to_tell, self._only_to_tell = self._only_to_tell, False
+        self._looking_until = 0.0
+        if self._look_again:
+            self._look_again = False
+            self._loop.set_timer("snapshot", 0)
         outlook = store.load(self._host, store.OUTLOOK, Outlook)
         if result != "done" or not isinstance(outlook, Outlook):
             self._worker_failed("snapshot", result, outlook)
@@ -268,7 +291,7 @@ class Daemon:
         journal.judged(self._decision.trial)
         self._loop.set_timer("verify", self._config.verify.repeat_seconds)
         if not self._runs.manager:
-            self._start(SNAPSHOT)
+            self._look()
 
     def _no_judgement(self, why: str) -> Judgement:
         verdict = Verdict(outcome=Outcome.UNSURE, reasons=(f"this boot was not judged: {why}",))
@@ -443,8 +466,9 @@ class Daemon:
             self._write_state()
 
     def _look_to_tell(self) -> None:
-        self._only_to_tell = True
-        self._start(SNAPSHOT)
+        if not self._is_looking():
+            self._only_to_tell = True
+        self._look()
 
     def _look_for_the_dead(self) -> None:
         if self._runs.look_for_the_dead():

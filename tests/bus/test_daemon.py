@@ -252,6 +252,19 @@ def test_whoever_changed_what_boots_is_told_at_once_and_nothing_is_armed_yet(
     wait_for("the arming", lambda: machine.state()["phase"] == "armed")
 
 
+def test_what_changes_while_a_snapshot_is_taken_is_looked_at_once_more(machine: Machine) -> None:
+    apt_lives(machine)
+    machine.runs()
+    before = len(machine.starts(SNAPSHOT))
+    machine.script(snapshot=[{**outlook(GOOD, NEW), "delay": 2.0}])
+    note(machine, 300, "begin", "linux-image-6.2 - - none < 6.2 amd64 none /a.deb")
+    note(machine, 301, "end")
+    wait_for("the look to tell", lambda: len(machine.starts(SNAPSHOT)) > before)
+    machine.later(6)  # quiet has come, and the look to tell is still under way
+    wait_for("the arming", lambda: machine.state()["phase"] == "armed")
+    assert len(machine.starts(SNAPSHOT)) == before + 2
+
+
 def test_a_transaction_is_settled_with_what_the_package_database_says(machine: Machine) -> None:
     apt_lives(machine)
     machine.runs()

@@ -24,7 +24,7 @@ def changes(
     rows = [
         *_kernel(before, after),
         *_modules(before, after, use),
-        *_drivers(before, after),
+        *_drivers(before, after, use),
         *_firmware(before, after, use.modules),
         *_initrd(before, after),
         *_microcode(before, after),
@@ -203,15 +203,25 @@ def _signature(old: ModuleFile | None, new: ModuleFile, *, forced: bool) -> Iter
         yield _row(Area.MODULES, f"{new.name} signature", "signed", "not signed", risk, why)
 
 
-def _drivers(before: BootDetail, after: BootDetail) -> Iterator[Change]:
+def _drivers(before: BootDetail, after: BootDetail, use: InUse) -> Iterator[Change]:
+    """Tell devices whose loaded driver answers no longer.
+
+    A driver that is built in has no alias before Linux 6.17: where the loaded one is in the next
+    kernel at all, it is there for its device.
+    """
+    if isinstance(use.modules, Unknown):
+        return
+    loaded = {module.name for module in use.modules}
+    builtin = set(after.modules.builtin)
     old, new = _answers(before.modules.drivers), _answers(after.modules.drivers)
     for alias in sorted({*old} & {*new}):
-        then, now = old[alias], new[alias]
+        driving = [name for name in old[alias] if name in loaded]
+        lost = [name for name in driving if name not in {*new[alias], *builtin}]
         # Names without a colon are modules that were looked up, told among the modules.
-        if then and then != now and ":" in alias:
-            risk = Risk.CAUTION if now else Risk.DANGER
-            told = ", ".join(now) or "no driver"
-            yield _row(Area.DRIVERS, alias, ", ".join(then), told, risk)
+        if lost and ":" in alias:
+            risk = Risk.CAUTION if new[alias] else Risk.DANGER
+            told = ", ".join(new[alias]) or "no driver"
+            yield _row(Area.DRIVERS, alias, ", ".join(driving), told, risk)
 
 
 def _dkms(before: BootDetail, after: BootDetail, use: InUse) -> Iterator[Change]:

@@ -266,6 +266,18 @@ def test_a_device_that_changes_its_driver_is_told_by_its_alias() -> None:
     assert of(Area.DRIVERS, rows(without(drivers=BLIND))) == []
 
 
+def test_a_driver_that_is_built_in_or_not_loaded_is_no_switch() -> None:
+    none = Driver(alias="pci:v15b3", modules=())
+    builtin = without("mlx5_core", drivers=(none,))
+    modules = replace(builtin.modules, builtin=("ext4", "mlx5_core"))
+    assert of(Area.DRIVERS, rows(replace(builtin, modules=modules))) == []
+    idle = replace(USE, modules=(VXLAN,))
+    assert of(Area.DRIVERS, rows(without(drivers=(none,)), idle)) == []
+    assert of(Area.DRIVERS, rows(without(drivers=(none,)), InUse(modules=BLIND))) == []
+    both = Driver(alias="pci:v15b3", modules=("mlx5_core", "other"))
+    assert of(Area.DRIVERS, rows(without(drivers=(both,)))) == []
+
+
 def test_module_packages_that_dkms_has_not_built_are_told() -> None:
     zfs, old = Dkms(name="zfs", version="2", release="6.1-old"), "6.1-old"
     nvidia = Dkms(name="nvidia", version="1", release=old)
