@@ -137,7 +137,8 @@ def _write_configuration(root: Path) -> None:
     status = "".join(_STATUS.format(number) for number in range(_PACKAGES))
     _write(root, "var/lib/dpkg/status", status.encode())
     for number in range(_PACKAGES):
-        _write(root, f"var/lib/dpkg/info/package-{number}.list", b"/usr\n")
+        for kind in ("list", "md5sums", "postinst"):
+            _write(root, f"var/lib/dpkg/info/package-{number}.{kind}", b"/usr\n")
 
 
 def _write_system(root: Path) -> None:

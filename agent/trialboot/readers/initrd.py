@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -18,9 +19,8 @@ _MEMBER_LIMIT: Final = 100_000
 _PIECE: Final = 64 * 1024
 _ALIGNMENT: Final = 4
 _LISTS: Final = "/var/lib/dpkg/info"
-_LISTED: Final = (
-    *("firmware-*.list", "linux-firmware*.list", "*-microcode.list"),
-    *("initramfs-tools*.list", "dracut*.list"),
+_LISTED: Final = re.compile(
+    r"(?:firmware-.*|linux-firmware.*|.*-microcode|initramfs-tools.*|dracut.*)\.list"
 )
 _CONFIGURATION: Final = ("/etc/modprobe.d", "/etc/initramfs-tools", "/etc/dracut.conf.d")
 _REASONS: Final = 3
@@ -73,10 +73,9 @@ def read_stale(host: Host, path: str, release: str) -> tuple[str, ...] | Unknown
 
 def _newer(host: Host, release: str, made: int) -> Iterator[str]:
     """Name what changed after a time in nanoseconds: packages, modules, configuration."""
-    for pattern in _LISTED:
-        for listed in sorted(host.path(_LISTS).glob(pattern)):
-            if listed.stat().st_mtime_ns > made:
-                yield f"the package {listed.name.removesuffix('.list')}"
+    for name in _listed(host):
+        if host.path(f"{_LISTS}/{name}").stat().st_mtime_ns > made:
+            yield f"the package {name.removesuffix('.list')}"
     dependencies = f"/lib/modules/{release}/modules.dep"
     if host.exists(dependencies) and host.path(dependencies).stat().st_mtime_ns > made:
         yield f"the modules of {release}"
@@ -85,6 +84,15 @@ def _newer(host: Host, release: str, made: int) -> Iterator[str]:
         for file in sorted(found for found in top.rglob("*") if found.is_file()):
             if file.stat().st_ctime_ns > made:
                 yield f"{folder}/{file.relative_to(top)}"
+
+
+def _listed(host: Host) -> list[str]:
+    """Name the lists of files of the packages that end up in an initrd; a folder has thousands."""
+    try:
+        with os.scandir(host.path(_LISTS)) as entries:
+            return sorted(entry.name for entry in entries if _LISTED.fullmatch(entry.name))
+    except (FileNotFoundError, NotADirectoryError):  # a host without dpkg
+        return []
 
 
 @dataclass(slots=True)

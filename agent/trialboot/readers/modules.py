@@ -167,10 +167,10 @@ def parse_dependencies(text: str) -> dict[str, str]:
     files = {}
     for number, line in enumerate(text.splitlines(), 1):
         path, colon, _ = line.partition(":")
-        if line.strip() and not (colon and is_module(path)):
-            raise HostError(f"line {number} names no module: run depmod")
-        if colon:
+        if colon and path.endswith(_ENDINGS):
             files[_name(path)] = path
+        elif line.strip():
+            raise HostError(f"line {number} names no module: run depmod")
     return files
 
 
@@ -252,9 +252,7 @@ def _text(host: Host, absolute: str) -> str:
 
 def _name(path: str) -> str:
     name = path.rpartition("/")[2]
-    for ending in _ENDINGS:
-        name = name.removesuffix(ending)
-    return name.replace("-", "_")
+    return name[: name.rindex(".ko")].replace("-", "_")  # each of _ENDINGS begins with it
 
 
 def _number(word: str) -> int:
