@@ -29,6 +29,7 @@ NOTICE: Final = f"{RUN}/notice"
 """What packaging/dpkg/package-notice prints at the end of a package run."""
 MOST_LINES: Final = 10
 MOST_NOTICE: Final = 4
+_BEGINS: Final = "The next boot "
 
 _PHASES: Final[Mapping[Phase, str]] = {
     Phase.STEADY: "no trial runs",
@@ -156,11 +157,7 @@ def next_of(outlook: Outlook | None) -> dict[str, Any] | None:
         "loads": _or_why(outlook.next_entry),
         "once": outlook.once_pending,
         "wanted": _choice(outlook.wanted) if isinstance(outlook.wanted, Choice) else None,
-        "unknown": [
-            part.why
-            for part in (outlook.running, outlook.wanted, outlook.changes, outlook.next_entry)
-            if isinstance(part, Unknown)
-        ],
+        "unknown": _reasons_not_known(outlook),
         "changes": (
             None if isinstance(outlook.changes, Unknown) else [_plain(c) for c in outlook.changes]
         ),
@@ -169,6 +166,12 @@ def next_of(outlook: Outlook | None) -> dict[str, Any] | None:
         "damage": list(outlook.damage),
         "not_seen": list(outlook.not_seen),
     }
+
+
+def _reasons_not_known(outlook: Outlook) -> list[str]:
+    """Say each reason once: one unreadable file may hide several parts."""
+    parts = (outlook.running, outlook.wanted, outlook.changes, outlook.next_entry)
+    return list(dict.fromkeys(part.why for part in parts if isinstance(part, Unknown)))
 
 
 def _protection(protection: Protection | Unknown) -> dict[str, Any]:
@@ -235,7 +238,7 @@ def status_lines(state: Mapping[str, Any]) -> list[str]:
         lines.append(f"candidate: {_release(state['candidate'])}")
     lines += [f"condemned: {c['release']}: {c['why']}" for c in state["condemned"]]
     lines += _verdict_lines(state["verdict"])
-    lines += _next_lines(state["next"])
+    lines += _next_lines(state)
     lines += _cluster_lines(state["cluster"])
     lines += [f"trouble: {text}" for text in state["trouble"]]
     return lines
@@ -260,12 +263,13 @@ def _verdict_lines(verdict: Mapping[str, Any] | None) -> list[str]:
     return [f"verdict: {verdict['outcome']}", *(f"  - {r}" for r in verdict["reasons"])]
 
 
-def _next_lines(outlook: Mapping[str, Any] | None) -> list[str]:
+def _next_lines(state: Mapping[str, Any]) -> list[str]:
+    outlook = state["next"]
     if not outlook:
         return ["next boot: not looked at yet"]
     protection = outlook["protection"]
     return [
-        f"next boot: {outlook['sentence']}",
+        f"next boot: {_head_line(state)}",
         f"protection: {protection['level']}",
         *(f"  - {reason}" for reason in protection["reasons"]),
     ]
@@ -283,12 +287,12 @@ def _cluster_lines(cluster: Mapping[str, Any]) -> list[str]:
 
 
 def next_lines(state: Mapping[str, Any]) -> list[str]:
-    """Say what the next boot will change: the sentence first, then by danger."""
+    """Say what the next boot will change: first what boots, then by danger."""
     outlook = state["next"]
     if not outlook:
         return ["What the next boot changes is not known yet: no snapshot was taken in this boot."]
     return [
-        outlook["sentence"],
+        _head_line(state),
         *_arming_lines(state),
         *_damage_lines(outlook),
         *_risk_lines(outlook["changes"] or ()),
@@ -297,22 +301,43 @@ def next_lines(state: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _arming_lines(state: Mapping[str, Any]) -> list[str]:
-    phase, good = state["phase"], _release(state["known_good"])
+def _head_line(state: Mapping[str, Any]) -> str:
+    """Say what the next boot does; where the known-good holds a change back, that it does."""
+    held = _held_back(state)
+    if not held:
+        return str(state["next"]["sentence"])
+    return f"The next boot stays on the known-good {_release(state['known_good'])}: {held}."
+
+
+def _held_back(state: Mapping[str, Any]) -> str:
+    """Say why what the host's own configuration asks for is not booted; empty where it is."""
+    if not state["pinned"]:
+        return ""
     if state["refused"]:
-        return [
-            f"It is not tried, for a pre-check failed; the known-good {good} boots instead:",
-            *(f"  {why}" for why in state["refused"]["objections"]),
-            "  «trialboot allow» has it tried all the same.",
-        ]
-    if phase == Phase.ARMED:
+        return f"a pre-check speaks against {state['refused']['release']}"
+    if state["phase"] == Phase.RECOVERED and state["condemned"]:
+        return f"{state['condemned'][-1]['release']} was condemned and is not booted again"
+    return ""
+
+
+def _arming_lines(state: Mapping[str, Any]) -> list[str]:
+    lines = _held_lines(state) if _held_back(state) else []
+    if state["refused"]:
+        head = "It is not tried, for a pre-check failed"
+        allow = "  «trialboot allow» has it tried all the same."
+        return [*lines, *_block(head, state["refused"]["objections"]), allow]
+    if state["phase"] == Phase.ARMED:
+        good = _release(state["known_good"])
         return [f"It is a trial, booted once: the default stays on the known-good {good}."]
-    if phase == Phase.RECOVERED and state["condemned"]:
-        bad = state["condemned"][-1]["release"]
-        return [f"{bad} was condemned and is not booted again; the known-good {good} is."]
     if state["mode"] == "observe":
         return ["Observe mode: nothing is pinned and no boot is a trial (trialboot arm)."]
-    return []
+    return lines
+
+
+def _held_lines(state: Mapping[str, Any]) -> list[str]:
+    told = state["next"]["sentence"]
+    does = told.removeprefix(_BEGINS)
+    return [told if does == told else f"Held back is a boot set that {does}"]
 
 
 def _damage_lines(outlook: Mapping[str, Any]) -> list[str]:
@@ -355,7 +380,7 @@ def notice_lines(state: Mapping[str, Any]) -> list[str]:
     if state["phase"] not in {Phase.STEADY, Phase.ARMED}:
         lines.append(f"this node is {state['phase']}: {state['meaning']}")
     if outlook and (outlook["changes"] or outlook["changes"] is None):
-        lines.append(outlook["sentence"])
+        lines.append(_head_line(state))
     if state["refused"]:
         lines.append(f"It is not tried: {state['refused']['objections'][0]}")
     if outlook:

@@ -199,6 +199,8 @@ def test_status_of_a_trial() -> None:
 )
 def test_status_after_a_failed_trial(phase: Phase, first: str) -> None:
     delivered = Delivered(wish=WISH, cordoned=True, foreign=False)
+    held = f"The next boot stays on the known-good {GOOD_SHOWN}: 6.1-new was condemned"
+    following = {Phase.RECOVERED: f"next boot: {held} and is not booted again."}
     made = trial(phase, condemned=condemned(), candidate=NEW, judged=WORSE)
     assert report.status_lines(state(made, delivered=delivered, trouble=("pin: no room",))) == [
         first,
@@ -210,7 +212,8 @@ def test_status_after_a_failed_trial(phase: Phase, first: str) -> None:
         "verdict: worse",
         "  - eBPF a is missing",
         "  - route b is gone",
-        *NEXT,
+        following.get(phase, NEXT[0]),
+        *NEXT[1:],
         "cluster: cordoned by trialboot",
         "trouble: pin: no room",
     ]
@@ -263,9 +266,26 @@ def test_next_of_an_armed_host_says_that_it_is_a_trial() -> None:
 
 def test_next_of_a_recovered_host_says_what_is_booted_instead() -> None:
     found = state(trial(Phase.RECOVERED, condemned=condemned()))
-    assert report.next_lines(found)[1] == (
-        f"6.1-new was condemned and is not booted again; the known-good {GOOD_SHOWN} is."
-    )
+    assert report.next_lines(found)[:2] == [
+        (
+            f"The next boot stays on the known-good {GOOD_SHOWN}: "
+            "6.1-new was condemned and is not booted again."
+        ),
+        "Held back is a boot set that switches the kernel 6.1-good → 6.1-new.",
+    ]
+    assert report.notice_lines(found)[1] == f"trialboot: {report.next_lines(found)[0]}"
+    assert f"next boot: {report.next_lines(found)[0]}" in report.status_lines(found)
+
+
+def test_next_of_a_held_back_boot_set_whose_changes_are_not_known_says_so() -> None:
+    seen = outlook(changes=Unknown("no menu"), sentence="It is not known.")
+    found = state(trial(Phase.RECOVERED, condemned=condemned()), outlook=seen)
+    assert report.next_lines(found)[1] == "It is not known."
+
+
+def test_nothing_is_held_back_where_no_known_good_is_pinned() -> None:
+    found = state(trial(Phase.STEADY, refused=REFUSED, pinned=False))
+    assert report.next_lines(found)[:2] == [SENTENCE, "It is not tried, for a pre-check failed:"]
 
 
 def test_next_in_observe_mode_says_that_nothing_is_pinned() -> None:
@@ -311,6 +331,7 @@ def test_next_says_what_is_not_known_and_what_others_say() -> None:
     seen = outlook(
         changes=Unknown("no menu"),
         running=Unknown("no entry"),
+        wanted=Unknown("no menu"),
         not_seen=("drivers: no libkmod",),
         evidence=("/run/reboot-required is there: linux-base",),
     )
@@ -327,8 +348,10 @@ def test_next_says_what_is_not_known_and_what_others_say() -> None:
 
 def test_next_of_what_a_pre_check_refuses_says_why_and_how_to_try_it() -> None:
     found = state(trial(Phase.STEADY, refused=REFUSED))
-    assert report.next_lines(found)[1:5] == [
-        f"It is not tried, for a pre-check failed; the known-good {GOOD_SHOWN} boots instead:",
+    assert report.next_lines(found)[:6] == [
+        f"The next boot stays on the known-good {GOOD_SHOWN}: a pre-check speaks against 6.1-new.",
+        "Held back is a boot set that switches the kernel 6.1-good → 6.1-new.",
+        "It is not tried, for a pre-check failed:",
         "  ice is missing",
         "  vxlan is missing",
         "  «trialboot allow» has it tried all the same.",
@@ -450,7 +473,9 @@ def test_why_never_takes_more_than_ten_lines(made: Trial) -> None:
 def test_whatever_is_known_can_be_told(made: Trial, seen: Outlook, mode: str) -> None:
     found = state(made, outlook=seen, mode=mode)
     assert report.status_lines(found)[0].startswith(f"{made.phase}: ")
-    assert report.next_lines(found)[0] == seen.sentence
+    held = "The next boot stays on the known-good"
+    first = report.next_lines(found)[0]
+    assert first == seen.sentence or (made.pinned and first.startswith(held))
 
 
 # --- the file -----------------------------------------------------------------------------------
