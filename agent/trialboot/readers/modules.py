@@ -6,6 +6,7 @@ one process a module.
 """
 
 import errno
+import functools
 import json
 import os
 import stat
@@ -120,7 +121,7 @@ def read_module_tree(
 def read_modaliases(host: Host) -> tuple[str, ...] | Unknown:
     """Read the modalias of every device below /sys/devices, sorted, each once."""
     try:
-        found = set(_modaliases(os.fspath(host.path(_DEVICES)), "", _DEEPEST))
+        found = set(_modaliases(os.fspath(host.path(_DEVICES))))
     except OSError as error:
         return Unknown(f"{error.filename}: {error.strerror}")
     return tuple(sorted(found - {""}))
@@ -350,6 +351,7 @@ def _noted(file: ModuleFile) -> str:
     )
 
 
+@functools.lru_cache(maxsize=1024)  # a kept file is the installed one, by another name
 def _recalled(text: str) -> ModuleFile | None:
     """Give what `_noted` wrote; None for anything else, which costs only the time to read anew."""
     try:
@@ -390,23 +392,31 @@ def _drivers(
     return tuple(Driver(alias=alias, modules=modules) for alias, modules in answers)
 
 
-def _modaliases(folder: str, below: str, depth: int) -> Iterator[str]:
+def _modaliases(top: str) -> Iterator[str]:
     """Walk the devices of sysfs. Raises `OSError`, but not for what was unplugged meanwhile."""
-    if depth == 0:
-        raise OSError(errno.ELOOP, "devices lie deeper than any machine has them", folder)
+    waiting = [(top, "", _DEEPEST)]
+    while waiting:
+        folder, below, depth = waiting.pop()
+        if depth == 0:
+            raise OSError(errno.ELOOP, "devices lie deeper than any machine has them", folder)
+        for entry in _entries(folder, is_top=folder == top):
+            name = entry.name
+            if entry.is_dir(follow_symlinks=False):
+                inner = f"{below}/{name}" if below else name
+                if name not in _NO_DEVICE_BELOW and inner not in _NO_DEVICE_IN:
+                    waiting.append((entry.path, inner, depth - 1))
+            elif name == "modalias":
+                yield _modalias(entry.path)
+
+
+def _entries(folder: str, *, is_top: bool) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as found:
-            entries = [(e.name, e.path, e.is_dir(follow_symlinks=False)) for e in found]
+            return list(found)
     except OSError as error:
-        if depth == _DEEPEST or error.errno not in _WENT_AWAY:
+        if is_top or error.errno not in _WENT_AWAY:
             raise
-        return
-    for name, path, is_folder in entries:
-        inner = f"{below}/{name}" if below else name
-        if is_folder and name not in _NO_DEVICE_BELOW and inner not in _NO_DEVICE_IN:
-            yield from _modaliases(path, inner, depth - 1)
-        elif name == "modalias" and not is_folder:
-            yield _modalias(path)
+        return []
 
 
 def _modalias(path: str) -> str:

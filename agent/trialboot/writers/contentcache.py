@@ -16,7 +16,8 @@ def load(host: Host) -> Cache:
         found = json.loads(host.path(_CACHE).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+    is_ours = isinstance(found, dict) and {str}.issuperset(map(type, found.values()))
+    return found if is_ours else {}
 
 
 def save(host: Host, cache: Cache) -> None:
