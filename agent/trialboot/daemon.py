@@ -42,6 +42,7 @@ from trialboot.host import (
     Host,
     watch_folders,
 )
+from trialboot.jobs import Jobs
 from trialboot.loop import Loop
 from trialboot.packageruns import PackageRuns
 from trialboot.readers import kernel
@@ -102,7 +103,7 @@ class Daemon:
         self._trouble: dict[str, str] = {}
         self._counters = _load_counters(host)
         self._loop = Loop(host)
-        self._ended: dict[str, str] = {}
+        self._jobs = Jobs(host, bus, self._loop)
         self._node_wait = RETRY_FIRST
         self._runs = PackageRuns(host, self.boot)
         self._stirred = 0.0
@@ -128,7 +129,7 @@ class Daemon:
 
     def _open(self) -> None:
         self._bus.own_name()
-        self._bus.watch_jobs(self._job_done)
+        self._jobs.listen()
         self._manager = Manager(self._bus.connection, self._status, self._ask)
         self._loop.watch(self._bus.fileno(), lambda: None)
         self._loop.watch_signals(
@@ -168,7 +169,7 @@ class Daemon:
             self._rest()
 
     def _rest(self) -> None:
-        if self._ended:
+        if self._jobs.any_ended():
             self._loop.wait(0.0)
         else:
             self._loop.sleep()
@@ -200,7 +201,7 @@ class Daemon:
     def _start(self, unit: str) -> bool:
         """Queue a unit's start; tell whether systemd took it."""
         try:
-            self._bus.start_unit(unit)
+            self._jobs.start(unit)
         except HostError as error:
             self._note_trouble(unit, str(error))
             return False
@@ -218,17 +219,13 @@ class Daemon:
     def _is_looking(self) -> bool:
         return self._host.monotonic() < self._looking_until
 
-    def _job_done(self, unit: str, result: str) -> None:
-        self._ended[unit] = result
-
     def _act_on_jobs(self) -> None:
         handlers = {
             SNAPSHOT: self._snapshot_done,
             VERIFY: self._verify_done,
             NODE: self._node_done,
         }
-        ended, self._ended = self._ended, {}
-        for unit, result in ended.items():
+        for unit, result in self._jobs.take_ended().items():
             if unit in handlers:
                 handlers[unit](result)
 
@@ -271,6 +268,7 @@ class Daemon:
         """Say loudly that the known-good is not whole, and have it mended."""
         if not outlook.damage:
             self._trouble.pop("known-good", None)
+            self._trouble.pop("mending", None)
             return
         self._note_trouble("known-good", f"it is not whole: {'; '.join(outlook.damage)}")
         self._advance(Damaged(at=outlook.taken_at, why=outlook.damage))
@@ -377,28 +375,14 @@ class Daemon:
         if self._config.mode is Mode.OBSERVE and not giving_back:
             journal.noted("not pinning, for the operator chose to observe meanwhile")
             return  # the next look gives back what the record says is pinned
-        result = self._run_unit(PIN, PIN_LIMIT)
+        result = self._jobs.run(PIN, PIN_LIMIT)
         if result != "done":
             error = _pin_error(
                 store.load(self._host, store.trouble_of("pin"), store.Trouble), result
             )
             if any(isinstance(action, Mend) for action in actions):
-                self._note_trouble("known-good", f"it could not be mended: {error}")
+                self._note_trouble("mending", f"{error}; tried again with the next snapshot")
             raise error
-
-    def _run_unit(self, unit: str, limit: float) -> str:
-        """Start a worker and wait for its end, at most `limit` seconds; give the job's result."""
-        self._ended.pop(unit, None)
-        self._bus.start_unit(unit)
-        until = self._host.monotonic() + limit
-        while unit not in self._ended:
-            self._bus.pump()
-            if self._host.monotonic() > until:
-                return f"no end after {limit:.0f} s"
-            if unit not in self._ended:
-                self._loop.wait(1.0)
-            journal.tell_supervisor("WATCHDOG=1")
-        return self._ended.pop(unit)
 
     def tell(self, wish: Wish) -> None:
         """Remember the wish; the node worker delivers it as soon as it can."""
@@ -421,7 +405,7 @@ class Daemon:
         if not self._config.node.enabled or store.is_delivered(self._host):
             return
         try:
-            self._run_unit(NODE, LAST_WORD)
+            self._jobs.run(NODE, LAST_WORD)
         except HostError as error:
             self._note_trouble("node", str(error))
 

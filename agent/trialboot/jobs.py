@@ -1,0 +1,53 @@
+"""The workers as jobs of systemd: started over the bus, heard of when they end."""
+
+from trialboot import journal
+from trialboot.bus import Bus
+from trialboot.host import Host
+from trialboot.loop import Loop
+
+
+class Jobs:
+    """Which units were started, and how they ended."""
+
+    def __init__(self, host: Host, bus: Bus, loop: Loop) -> None:
+        self._host = host
+        self._bus = bus
+        self._loop = loop
+        self._ended: dict[str, str] = {}
+
+    def listen(self) -> None:
+        """Hear of the ends of jobs from now on."""
+        self._bus.watch_jobs(self._note)
+
+    def _note(self, unit: str, result: str) -> None:
+        self._ended[unit] = result
+
+    def start(self, unit: str) -> None:
+        """Queue a unit's start. Raises `HostError` where systemd refuses."""
+        self._bus.start_unit(unit)
+
+    def run(self, unit: str, limit: float) -> str:
+        """Start a unit and wait for its end, at most `limit` seconds; give the job's result.
+
+        The supervisor hears signs of life meanwhile. Raises `HostError` where systemd refuses.
+        """
+        self._ended.pop(unit, None)
+        self._bus.start_unit(unit)
+        until = self._host.monotonic() + limit
+        while unit not in self._ended:
+            self._bus.pump()
+            if self._host.monotonic() > until:
+                return f"no end after {limit:.0f} s"
+            if unit not in self._ended:
+                self._loop.wait(1.0)
+            journal.tell_supervisor("WATCHDOG=1")
+        return self._ended.pop(unit)
+
+    def any_ended(self) -> bool:
+        """Tell whether there is an end to act on."""
+        return bool(self._ended)
+
+    def take_ended(self) -> dict[str, str]:
+        """Give the units that have ended, with the results of their jobs, each once."""
+        ended, self._ended = self._ended, {}
+        return ended
