@@ -23,7 +23,7 @@ from trialboot.core.menu import (
 )
 from trialboot.core.outlook import Outlook, Ran, Snapshot
 from trialboot.core.protection import Protection
-from trialboot.core.sentence import sentence
+from trialboot.core.sentence import NOTHING_SEEN, sentence
 from trialboot.core.trial import Choice, Trial
 from trialboot.errors import HostError, VaultError
 from trialboot.host import Host
@@ -84,8 +84,9 @@ def _side(host: Host, runs: Kernel, taken: Snapshot, cache: Cache) -> _BootSide:
 def _look(side: _BootSide, trial: Trial, ran: Ran | Unknown) -> Outlook:
     wanted = _wanted(side)
     base = _base(side, trial, ran)
-    rows = _changes(side, base, wanted, ran)
-    said = _said(rows)
+    rows = _changes(side, trial, base, wanted, ran)
+    unseen = _not_seen(side, base, wanted)
+    said = _said(rows, unseen)
     return Outlook(
         taken_at=side.snapshot.taken_at,
         boot=side.kernel.boot,
@@ -98,7 +99,7 @@ def _look(side: _BootSide, trial: Trial, ran: Ran | Unknown) -> Outlook:
         protection=_protection(side),
         evidence=side.snapshot.evidence,
         damage=_damage(side, trial, base),
-        not_seen=_not_seen(side, base, wanted),
+        not_seen=unseen,
     )
 
 
@@ -123,6 +124,8 @@ def _next(menu: Menu | Unknown) -> EntryId | Unknown:
 class _Wanted:
     entry: MenuEntry
     detail: BootDetail
+    fell_back: str
+    """Why it is the menu's first entry although another one is named; empty where it is not."""
 
 
 def _wanted(side: _BootSide) -> _Wanted | Unknown:
@@ -132,7 +135,10 @@ def _wanted(side: _BootSide) -> _Wanted | Unknown:
     if isinstance(resolved, Unknown):
         return resolved
     detail = _detail_of(side, resolved.entry)
-    return detail if isinstance(detail, Unknown) else _Wanted(resolved.entry, detail)
+    if isinstance(detail, Unknown):
+        return detail
+    lost = resolved.fell_back and resolved.spec
+    return _Wanted(resolved.entry, detail, fell_back=resolved.why if lost else "")
 
 
 def _as_choice(
@@ -152,7 +158,11 @@ def _as_choice(
 
 
 def _changes(
-    side: _BootSide, base: BootDetail | Unknown, wanted: _Wanted | Unknown, ran: Ran | Unknown
+    side: _BootSide,
+    trial: Trial,
+    base: BootDetail | Unknown,
+    wanted: _Wanted | Unknown,
+    ran: Ran | Unknown,
 ) -> tuple[Change, ...] | Unknown:
     if isinstance(base, Unknown):
         return base
@@ -160,10 +170,10 @@ def _changes(
         return wanted
     taken = side.snapshot
     use = InUse(modules=taken.modules, interfaces=taken.equipment.interfaces, dkms=taken.dkms)
-    return changes(base, wanted.detail, use, _ahead(side, wanted, ran))
+    return changes(base, wanted.detail, use, _ahead(side, trial, wanted, ran))
 
 
-def _ahead(side: _BootSide, wanted: _Wanted, ran: Ran | Unknown) -> Ahead:
+def _ahead(side: _BootSide, trial: Trial, wanted: _Wanted, ran: Ran | Unknown) -> Ahead:
     taken = side.snapshot
     # Without knowing this boot's beginning there is nothing to hold the settings against.
     settings = (
@@ -181,8 +191,21 @@ def _ahead(side: _BootSide, wanted: _Wanted, ran: Ran | Unknown) -> Ahead:
         kexec_staged=side.kernel.kexec_staged,
         boot_next=taken.boot_next,
         stale=_stale(side, wanted),
+        once=_once(side.menu, trial, wanted),
+        fell_back=wanted.fell_back,
         waiting=tuple((f"{d.kind} {d.name}", d.running, d.stored) for d in waiting),
     )
+
+
+def _once(menu: Menu | Unknown, trial: Trial, wanted: _Wanted) -> str:
+    """Name what somebody else lets the loader boot once before `wanted`; empty for nothing."""
+    if isinstance(menu, Unknown) or not menu.once:
+        return ""
+    resolved = next_entry(menu)
+    if isinstance(resolved, Unknown):
+        return menu.once
+    ours = (KNOWN_GOOD, wanted.entry.entry, trial.candidate.entry if trial.candidate else "")
+    return "" if resolved.entry.entry in ours else resolved.entry.title
 
 
 def _stale(side: _BootSide, wanted: _Wanted) -> tuple[str, ...] | Unknown:
@@ -194,10 +217,10 @@ def _stale(side: _BootSide, wanted: _Wanted) -> tuple[str, ...] | Unknown:
     return initrd.read_stale(side.host, place, wanted.detail.boot_set.release)
 
 
-def _said(rows: tuple[Change, ...] | Unknown) -> str:
+def _said(rows: tuple[Change, ...] | Unknown, unseen: tuple[str, ...]) -> str:
     if isinstance(rows, Unknown):
         return f"What the next boot changes is not known: {rows.why}."
-    return sentence(rows)
+    return NOTHING_SEEN if unseen and not rows else sentence(rows)
 
 
 def _not_seen(

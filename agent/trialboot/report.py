@@ -4,13 +4,14 @@ The JSON carries a format number; a reader of format 1 finds every key told in `
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from trialboot import __version__
 from trialboot.core.bootset import BootSet, shown
-from trialboot.core.change import Risk
+from trialboot.core.change import Area, Risk
 from trialboot.core.facts import Unknown
 from trialboot.core.outlook import Outlook
 from trialboot.core.protection import Protection
@@ -29,6 +30,10 @@ NOTICE: Final = f"{RUN}/notice"
 """What packaging/dpkg/package-notice prints at the end of a package run."""
 MOST_LINES: Final = 10
 MOST_NOTICE: Final = 4
+_MODALIAS: Final = re.compile(
+    r"(pci|usb):v(?:0000)?([0-9A-F]{4})[dp](?:0000)?([0-9A-F]{4})(?=sv|d)", re.ASCII
+)
+"""How the kernel names a device by vendor and device (its scripts/mod/file2alias.c)."""
 _BEGINS: Final = "The next boot "
 
 _PHASES: Final[Mapping[Phase, str]] = {
@@ -354,7 +359,17 @@ def _risk_lines(rows: Sequence[Mapping[str, str]]) -> list[str]:
 def _change_words(row: Mapping[str, str]) -> str:
     why = f" ({row['why']})" if row["why"] else ""
     area = row["area"].replace("_", " ")
-    return f"{area}: {row['subject']}: {row['before']} → {row['after']}{why}"
+    subject = _device(row["subject"]) if row["area"] == Area.DRIVERS else row["subject"]
+    return f"{area}: {subject}: {row['before']} → {row['after']}{why}"
+
+
+def _device(alias: str) -> str:
+    """Name a device as lspci(8) and lsusb(8) do; one on another bus by its alias."""
+    found = _MODALIAS.match(alias)
+    if not found:
+        return alias
+    bus, vendor, device = found.groups()
+    return f"{bus.upper()} {vendor.lower()}:{device.lower()}"
 
 
 def _block(head: str, lines: Sequence[str]) -> list[str]:

@@ -319,6 +319,20 @@ def test_next_lists_the_changes_by_risk_with_what_makes_them_dangerous() -> None
     ]
 
 
+@pytest.mark.parametrize(
+    ("alias", "told"),
+    [
+        ("pci:v00008086d00001592sv00008086sd00000002bc02sc00i00", "PCI 8086:1592"),
+        ("usb:v1D6Bp0002d0606dc09dsc00dp01ic09isc00ip00in00", "USB 1d6b:0002"),
+        ("acpi:PNP0A08:PNP0A03:", "acpi:PNP0A08:PNP0A03:"),
+    ],
+)
+def test_next_names_devices_as_lspci_does(alias: str, told: str) -> None:
+    seen = outlook(change(Area.DRIVERS, alias, "ice", "no driver"))
+    lines = report.next_lines(state(trial(Phase.STEADY), outlook=seen))
+    assert lines[-1] == f"  drivers: {told}: ice → no driver"
+
+
 def test_next_shows_ten_of_many_and_says_where_the_others_are() -> None:
     rows = [change(Area.FIRMWARE, f"file-{n:02}", "a", "b") for n in range(13)]
     lines = report.next_lines(state(trial(Phase.STEADY), outlook=outlook(*rows)))

@@ -35,7 +35,8 @@ from trialboot.errors import HostError, StoreError
 from trialboot.writers import contentcache, vault
 from trialboot.writers.vault import Sources
 
-NOTHING: Final = "The next boot changes nothing."
+NOTHING: Final = "The next boot changes nothing that could be seen."
+"""The folder shows neither devices nor routes, and has no configuration of its kernels."""
 TOP: Final = f"gnulinux-simple-{UUID}"
 ENTRY_OF_OLD: Final = f"gnulinux-advanced-{UUID}>gnulinux-{OLD}-advanced-{UUID}"
 

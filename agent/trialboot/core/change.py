@@ -96,7 +96,11 @@ class Ahead:
     boot_next: str | Unknown = ""
     """What UEFI starts once instead of this loader; empty for nothing."""
     stale: tuple[str, ...] | Unknown = ()
-    """Why the initrd is older than what it is made from."""
+    """What is younger than the initrd that is made from it: packages, files."""
+    once: str = ""
+    """The entry that boots once before what is compared here; empty for none."""
+    fell_back: str = ""
+    """Why the default leads to the first entry: it names nothing. Empty where it does."""
     waiting: tuple[tuple[str, str, str], ...] = ()
     """Device, the firmware it runs, the firmware that becomes active at its next start."""
 

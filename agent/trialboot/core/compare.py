@@ -8,8 +8,11 @@ from trialboot.core.change import Ahead, Area, BootDetail, Change, InUse, Risk, 
 from trialboot.core.facts import Driver, Module, ModuleFile, Setting, Unknown
 
 MISSING: Final = "missing"
+KEXEC: Final = "kexec"
+ONE_SHOT: Final = "one-shot"
 USED: Final = "this host uses it"
 NOT_KNOWN: Final = "whether this host uses it is not known"
+SIGNED_ONLY: Final = "the next kernel takes signed modules only"
 
 _COMPRESSIONS: Final = ("", ".zst", ".xz")
 _ENFORCED: Final = ("MODULE_SIG_FORCE", "y")
@@ -34,7 +37,8 @@ def changes(
     ]
     if ahead and rows:
         # What was stale when it proved itself is no change of the next boot.
-        rows += _stale(ahead.stale)
+        rows += _stale(after.boot_set.release, ahead.stale)
+        rows += _fallen_back(ahead.fell_back)
     if ahead:
         rows += _ahead(ahead, use)
     return ordered(tuple(rows))
@@ -47,7 +51,7 @@ def objections(rows: Iterable[Change]) -> tuple[str, ...]:
     kernel has neither as a file, nor built in, nor under another name.
     """
     return tuple(
-        f"{row.subject} is missing from the next kernel: it {row.why}; "
+        f"{row.subject} is missing from the next kernel ({row.why}); "
         "is a package such as linux-modules-extra missing?"
         for row in rows
         if row.area is Area.MODULES and row.after == MISSING and row.risk is Risk.DANGER
@@ -178,7 +182,7 @@ def _other_file(
 ) -> Iterator[Change]:
     version = module.version or (old.version if old else "")
     if version and new.version and version != new.version:
-        yield _row(Area.MODULES, f"{module.name} version", version, new.version, Risk.NOTICE)
+        yield _row(Area.MODULES, f"{module.name} version", version, new.version, Risk.CAUTION)
     elif same_release and _identity(module, old, new):
         yield _row(Area.MODULES, module.name, "as loaded", "rebuilt", Risk.CAUTION)
     if old:
@@ -197,10 +201,13 @@ def _identity(module: Module, old: ModuleFile | None, new: ModuleFile) -> bool:
 
 
 def _signature(old: ModuleFile | None, new: ModuleFile, *, forced: bool) -> Iterator[Change]:
-    if old and old.signed and not new.signed:
-        why = "the next kernel takes signed modules only" if forced else ""
-        risk = Risk.DANGER if forced else Risk.NOTICE
-        yield _row(Area.MODULES, f"{new.name} signature", "signed", "not signed", risk, why)
+    signed = bool(old and old.signed)
+    if new.signed or not (signed or forced):
+        return
+    then = "signed" if signed else "not signed"
+    why = SIGNED_ONLY if forced else ""
+    risk = Risk.DANGER if forced else Risk.NOTICE
+    yield _row(Area.MODULES, f"{new.name} signature", then, "not signed", risk, why)
 
 
 def _drivers(before: BootDetail, after: BootDetail, use: InUse) -> Iterator[Change]:
@@ -227,9 +234,6 @@ def _drivers(before: BootDetail, after: BootDetail, use: InUse) -> Iterator[Chan
 def _dkms(before: BootDetail, after: BootDetail, use: InUse) -> Iterator[Change]:
     old, new = before.boot_set.release, after.boot_set.release
     if isinstance(use.dkms, Unknown):
-        yield _row(
-            Area.DKMS, "module packages", "built", f"not known: {use.dkms.why}", Risk.NOTICE
-        )
         return
     built = {(package.name, package.release): package.version for package in use.dkms}
     for name in sorted({package.name for package in use.dkms}):
@@ -254,13 +258,27 @@ def _firmware(
     used = _found(old, before.boot_set.release, loaded)
     then = _found(new, after.boot_set.release, loaded)
     for path in differing:
-        yield _row(Area.FIRMWARE, path, *_contents(path, old, new), *_risk_of(path, used, then))
+        before_after = _contents(path, old, new, _instead(path, used, then))
+        yield _row(Area.FIRMWARE, path, *before_after, *_risk_of(path, used, then))
 
 
-def _contents(path: str, old: Mapping[str, str], new: Mapping[str, str]) -> tuple[str, str]:
+def _contents(
+    path: str, old: Mapping[str, str], new: Mapping[str, str], instead: str
+) -> tuple[str, str]:
     if path not in old:
         return "absent", "new"
-    return (old[path][:12], new[path][:12]) if path in new else ("there", "gone")
+    if path in new:
+        return old[path][:12], new[path][:12]
+    return "there", f"gone, {instead} is taken" if instead else "gone"
+
+
+def _instead(
+    path: str, used: Mapping[str, str] | Unknown, then: Mapping[str, str] | Unknown
+) -> str:
+    """Name the file that the kernel takes where it took this one; empty where it takes none."""
+    if isinstance(used, Unknown) or isinstance(then, Unknown):
+        return ""
+    return next((then[asked] for asked in used if used[asked] == path and asked in then), "")
 
 
 def _risk_of(
@@ -307,7 +325,10 @@ def _places(asked: str, release: str) -> Iterator[str]:
 def _ahead(ahead: Ahead, use: InUse) -> Iterator[Change]:
     if ahead.kexec_staged:
         why = "«systemctl reboot» may start that kernel; what it is cannot be told"
-        yield _row(Area.LOADER, "kexec", "nothing staged", "a kernel is staged", Risk.DANGER, why)
+        yield _row(Area.LOADER, KEXEC, "nothing staged", "a kernel is staged", Risk.DANGER, why)
+    if ahead.once:
+        why = "it boots once; what is told here is for the boot after it"
+        yield _row(Area.LOADER, ONE_SHOT, "none", f"«{ahead.once}»", Risk.DANGER, why)
     yield from _boot_next(ahead.boot_next)
     for name, running, stored in ahead.waiting:
         why = "trialboot cannot take it back"
@@ -316,19 +337,21 @@ def _ahead(ahead: Ahead, use: InUse) -> Iterator[Change]:
 
 
 def _boot_next(boot_next: str | Unknown) -> Iterator[Change]:
-    if isinstance(boot_next, Unknown):
-        why = f"not known: {boot_next.why}"
-        yield _row(Area.LOADER, "UEFI BootNext", "this loader", why, Risk.NOTICE)
-    elif boot_next:
+    if boot_next and isinstance(boot_next, str):
         why = "UEFI starts it once, instead of this loader"
         yield _row(Area.LOADER, "UEFI BootNext", "this loader", boot_next, Risk.DANGER, why)
 
 
-def _stale(stale: tuple[str, ...] | Unknown) -> Iterator[Change]:
-    if isinstance(stale, Unknown):
+def _stale(release: str, younger: tuple[str, ...] | Unknown) -> Iterator[Change]:
+    if isinstance(younger, Unknown) or not younger:
         return
-    for why in stale:
-        yield _row(Area.INITRD, "initrd", "up to date", "older than its parts", Risk.CAUTION, why)
+    told = f"older than {', '.join(younger)}"
+    yield _row(Area.INITRD, f"initrd of {release}", "up to date", told, Risk.CAUTION)
+
+
+def _fallen_back(why: str) -> Iterator[Change]:
+    if why:
+        yield _row(Area.LOADER, "default", "an entry by name", "the first one", Risk.CAUTION, why)
 
 
 def _settings(
@@ -337,8 +360,6 @@ def _settings(
     loaded: tuple[Module, ...] | Unknown,
 ) -> Iterator[Change]:
     if isinstance(then, Unknown) or isinstance(now, Unknown):
-        why = next(part.why for part in (then, now) if isinstance(part, Unknown))
-        yield _row(Area.SETTINGS, "files", "as at boot", f"not known: {why}", Risk.NOTICE)
         return
     names = set() if isinstance(loaded, Unknown) else {module.name for module in loaded}
     old = {(setting.kind, setting.subject): setting for setting in then}
@@ -348,7 +369,7 @@ def _settings(
         if (was and was.value) == (then_set and then_set.value):
             continue
         kind, subject = key
-        told = (_value(kind, was), _value(kind, then_set))
+        told = _values(kind, was, then_set)
         source = then_set.source if then_set else ""
         yield _row(
             Area.SETTINGS, f"{kind} {subject}", *told, _setting_risk(kind, subject, names), source
@@ -361,7 +382,13 @@ def _setting_risk(kind: str, subject: str, loaded: set[str]) -> Risk:
     return _risk(kind == "sysctl" and subject.startswith(_NETWORK_SETTINGS), Risk.CAUTION)
 
 
-def _value(kind: str, setting: Setting | None) -> str:
-    if setting is None:
-        return "not set"
-    return setting.value[:12] if kind == "file" else setting.value or "set"
+def _values(kind: str, was: Setting | None, now: Setting | None) -> tuple[str, str]:
+    if kind != "file":
+        return _value(was), _value(now)
+    if was is None or now is None:
+        return ("there", "gone") if was else ("absent", "new")
+    return was.value[:12], now.value[:12]
+
+
+def _value(setting: Setting | None) -> str:
+    return "not set" if setting is None else setting.value or "set"

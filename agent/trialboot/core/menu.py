@@ -90,6 +90,8 @@ class Resolved:
     why: str
     fell_back: bool
     """The default named nothing: GRUB takes the first entry."""
+    spec: str = ""
+    """The name that was asked for; empty where none is set, which means the first entry too."""
 
 
 def next_entry(menu: Menu) -> Resolved | Unknown:
@@ -198,7 +200,7 @@ def _told(entry: MenuEntry, spec: str, asks: str, *, fell_back: bool) -> Resolve
     why = f"{asks} «{spec}»"
     if fell_back:
         why += " names nothing: the first entry"
-    return Resolved(entry, why, fell_back)
+    return Resolved(entry, why, fell_back, spec)
 
 
 def _level(menu: Menu, place: tuple[int, ...]) -> list[MenuEntry]:

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from trialboot.core.change import Area, Change, Risk
-from trialboot.core.compare import MISSING, NOT_KNOWN, USED
+from trialboot.core.compare import KEXEC, MISSING, NOT_KNOWN, ONE_SHOT, SIGNED_ONLY, USED
 
 NOTHING: Final = "The next boot changes nothing."
+NOTHING_SEEN: Final = "The next boot changes nothing that could be seen."
+"""Where a part could not be read that might have told of a change."""
 _MOST_NAMED: Final = 3
 
 
@@ -16,7 +18,8 @@ def sentence(rows: Sequence[Change]) -> str:
         return NOTHING
     parts = [part for part in _parts(rows) if part]
     behind = [part for part in _behind(rows) if part]
-    parts = parts or ["changes what is told below"]
+    only_loader = all(row.area is Area.LOADER for row in rows)
+    parts = parts or ["changes nothing" if only_loader else "changes what is told below"]
     head = f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
     told = "; ".join([f"The next boot {head}", *behind])
     return told if told.endswith("…") else f"{told}."
@@ -32,7 +35,7 @@ def _parts(rows: Sequence[Change]) -> list[str]:
         _initrd_words(by_area[Area.INITRD]),
         "loads other CPU microcode" if by_area[Area.MICROCODE] else "",
         "changes the kernel command line" if by_area[Area.COMMAND_LINE] else "",
-        _counted_words(by_area[Area.OPTIONS], "changes", "kernel option"),
+        _option_words(by_area[Area.OPTIONS]),
         _counted_words(by_area[Area.DEVICES], "activates firmware that waits in", "device"),
         _counted_words(by_area[Area.SETTINGS], "changes", "setting"),
     ]
@@ -47,21 +50,34 @@ def _behind(rows: Sequence[Change]) -> list[str]:
         *(f"{_loader_words(row)}" for row in loader),
         f"dkms has not built {', '.join(unbuilt)} for it" if unbuilt else "",
         _missing_words(missing),
+        _unsigned_words([r.subject.split()[0] for r in rows if r.why == SIGNED_ONLY]),
     ]
 
 
 def _loader_words(row: Change) -> str:
-    if row.subject == "kexec":
+    if row.subject == KEXEC:
         return "but a kernel is staged for kexec, and a reboot may start that one"
+    if row.subject == ONE_SHOT:
+        return f"but {row.after} boots once before that"
     return f"but UEFI starts {row.after} first, not this loader"
 
 
 def _missing_words(missing: list[str]) -> str:
     if not missing:
         return ""
-    named = ", ".join(missing[:_MOST_NAMED]) + (", …" if len(missing) > _MOST_NAMED else "")
     are = "module is" if len(missing) == 1 else "modules are"
-    return f"{len(missing)} loaded {are} missing from it: {named}"
+    return f"{len(missing)} loaded {are} missing from it: {_named(missing)}"
+
+
+def _unsigned_words(unsigned: list[str]) -> str:
+    if not unsigned:
+        return ""
+    are = "module is" if len(unsigned) == 1 else "modules are"
+    return f"{len(unsigned)} loaded {are} not signed as it demands: {_named(unsigned)}"
+
+
+def _named(names: list[str]) -> str:
+    return ", ".join(names[:_MOST_NAMED]) + (", …" if len(names) > _MOST_NAMED else "")
 
 
 def _kernel_words(row: Change) -> str:
@@ -73,8 +89,10 @@ def _kernel_words(row: Change) -> str:
 def _module_words(rows: list[Change]) -> str:
     if any(row.subject == "modules in use" for row in rows):
         return "may lack modules that are loaded now (not known)"
-    rebuilt = any(row.after in {"other files", "rebuilt"} for row in rows)
-    return "loads other module files" if rebuilt else ""
+    if any(row.after in {"other files", "rebuilt"} for row in rows):
+        return "loads other module files"
+    newer = [row.subject.split()[0] for row in rows if row.subject.endswith(" version")]
+    return f"loads another version of {_named(newer)}" if newer else ""
 
 
 def _driver_words(rows: list[Change]) -> str:
@@ -93,16 +111,22 @@ def _firmware_words(rows: list[Change]) -> str:
         return f"{total} (which of them this host uses is not known)"
     if not used:
         return f"{total} (none that a loaded module names)"
-    named = ", ".join(used[:_MOST_NAMED]) + (", …" if len(used) > _MOST_NAMED else "")
     if len(used) == len(rows):
-        return f"{total} ({named}) that this host uses"
-    return f"{total}, of which this host uses {_count(len(used), 'file')} ({named})"
+        return f"{total} ({_named(used)}) that this host uses"
+    return f"{total}, of which this host uses {_count(len(used), 'file')} ({_named(used)})"
 
 
 def _initrd_words(rows: list[Change]) -> str:
     if any(row.after == "rebuilt" for row in rows):
         return "loads a rebuilt initrd"
     return "loads an initrd that is older than its parts" if rows else ""
+
+
+def _option_words(rows: list[Change]) -> str:
+    lost = [row.subject for row in rows if row.risk is Risk.CAUTION]
+    if lost:
+        return f"lacks {_count(len(lost), 'kernel option')} that a CNI may need ({_named(lost)})"
+    return _counted_words(rows, "changes", "kernel option")
 
 
 def _counted_words(rows: list[Change], verb: str, thing: str) -> str:

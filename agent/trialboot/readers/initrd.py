@@ -57,7 +57,7 @@ def read_builder(host: Host) -> str | Unknown:
 
 
 def read_stale(host: Host, path: str, release: str) -> tuple[str, ...] | Unknown:
-    """Say why an initrd is older than what it is made from; nothing where it is not.
+    """Name what an initrd is made from and older than, for people; nothing where it is not.
 
     Firmware files themselves are not asked, nor is the initrd's ctime: hard links change those.
     """
@@ -66,9 +66,8 @@ def read_stale(host: Host, path: str, release: str) -> tuple[str, ...] | Unknown
         newer = list(_newer(host, release, made))
     except OSError as error:
         return Unknown(f"{error.filename}: {error.strerror}")
-    said = [f"{path} is older than {subject}" for subject in newer[:_REASONS]]
-    more = [f"and {len(newer) - _REASONS} more"] if len(newer) > _REASONS else []
-    return (*said, *more)
+    more = [f"{len(newer) - _REASONS} more"] if len(newer) > _REASONS else []
+    return (*newer[:_REASONS], *more)
 
 
 def _newer(host: Host, release: str, made: int) -> Iterator[str]:

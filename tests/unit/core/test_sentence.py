@@ -3,12 +3,16 @@
 import pytest
 
 from trialboot.core.change import Area, Change, Risk
-from trialboot.core.compare import MISSING, NOT_KNOWN, USED
+from trialboot.core.compare import MISSING, NOT_KNOWN, SIGNED_ONLY, USED
 from trialboot.core.sentence import NOTHING, sentence
 
 
 def row(area: Area, subject: str, before: str = "a", after: str = "b", *, why: str = "") -> Change:
     return Change(area=area, subject=subject, before=before, after=after, why=why)
+
+
+def known(subject: str) -> Change:
+    return Change(area=Area.OPTIONS, subject=subject, before="", after="", risk=Risk.NOTICE)
 
 
 def danger(subject: str, after: str) -> Change:
@@ -83,12 +87,32 @@ SENTENCES = {
     ),
     "initrd": ([REBUILT], "loads a rebuilt initrd."),
     "a stale initrd": (
-        [row(Area.INITRD, "initrd", "up to date", "older than its parts")],
+        [row(Area.INITRD, "initrd of 6.1", "up to date", "older than x")],
         "loads an initrd that is older than its parts.",
     ),
     "microcode": ([row(Area.MICROCODE, "x")], "loads other CPU microcode."),
     "command line": ([LINE], "changes the kernel command line."),
-    "an option": ([row(Area.OPTIONS, "BPF")], "changes 1 kernel option."),
+    "an option": ([known("BPF")], "changes 1 kernel option."),
+    "options that are lost": (
+        [row(Area.OPTIONS, "BPF"), row(Area.OPTIONS, "VXLAN"), known("NETKIT")],
+        "lacks 2 kernel options that a CNI may need (BPF, VXLAN).",
+    ),
+    "another version of a module": (
+        [row(Area.MODULES, "zfs version", "1", "2")],
+        "loads another version of zfs.",
+    ),
+    "modules that are not signed": (
+        [
+            SWITCH,
+            row(Area.MODULES, "zfs signature", why=SIGNED_ONLY),
+            row(Area.MODULES, "x signature"),
+        ],
+        "switches the kernel 6.1 → 6.2; 1 loaded module is not signed as it demands: zfs.",
+    ),
+    "two modules that are not signed": (
+        [row(Area.MODULES, f"{name} signature", why=SIGNED_ONLY) for name in "ab"],
+        "changes what is told below; 2 loaded modules are not signed as it demands: a, b.",
+    ),
     "devices": (
         [row(Area.DEVICES, "a"), row(Area.DEVICES, "b")],
         "activates firmware that waits in 2 devices.",
@@ -104,10 +128,11 @@ SENTENCES = {
     "a newer dkms": ([row(Area.DKMS, "zfs", "1", "2")], "changes what is told below."),
     "kexec": (
         [danger("kexec", "a kernel is staged")],
-        (
-            "changes what is told below; "
-            "but a kernel is staged for kexec, and a reboot may start that one."
-        ),
+        ("changes nothing; but a kernel is staged for kexec, and a reboot may start that one."),
+    ),
+    "a one-shot": (
+        [SWITCH, danger("one-shot", "«Linux 6.0»")],
+        "switches the kernel 6.1 → 6.2; but «Linux 6.0» boots once before that.",
     ),
     "another loader": (
         [SWITCH, danger("UEFI BootNext", "Boot0003 «Windows»")],

@@ -186,15 +186,13 @@ def test_an_initrd_that_is_newer_than_all_is_not_stale(tmp_path: Path) -> None:
 )
 def test_a_package_that_came_after_it_is_named(tmp_path: Path, package: str) -> None:
     host = aged(tmp_path, made=NOW, packages=(package,))
-    assert read_stale(host.host, PATH, RELEASE) == (f"{PATH} is older than the package {package}",)
+    assert read_stale(host.host, PATH, RELEASE) == (f"the package {package}",)
 
 
 def test_modules_that_came_after_it_are_named(tmp_path: Path) -> None:
     host = aged(tmp_path, made=NOW)
     os.utime(tmp_path / f"lib/modules/{RELEASE}/modules.dep", (NOW + 1, NOW + 1))
-    assert read_stale(host.host, PATH, RELEASE) == (
-        f"{PATH} is older than the modules of {RELEASE}",
-    )
+    assert read_stale(host.host, PATH, RELEASE) == (f"the modules of {RELEASE}",)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +206,7 @@ def test_modules_that_came_after_it_are_named(tmp_path: Path) -> None:
 def test_configuration_that_was_changed_after_it_is_named(tmp_path: Path, path: str) -> None:
     host = aged(tmp_path, made=LONG_AGO)
     os.utime(host.write(path), (LONG_AGO, LONG_AGO))  # ctime stays at now
-    assert read_stale(host.host, PATH, RELEASE) == (f"{PATH} is older than {path}",)
+    assert read_stale(host.host, PATH, RELEASE) == (path,)
 
 
 def test_three_reasons_are_named_and_the_others_counted(tmp_path: Path) -> None:
@@ -221,7 +219,7 @@ def test_three_reasons_are_named_and_the_others_counted(tmp_path: Path) -> None:
         "firmware-c",
         "more",
     ]
-    assert said[-1] == "and 2 more"
+    assert said[-1] == "2 more"
 
 
 def test_the_age_of_a_missing_initrd_is_unknown(tmp_path: Path) -> None:

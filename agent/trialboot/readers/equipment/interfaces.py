@@ -114,18 +114,20 @@ def _interface(host: Host, name: str, default_route: bool, ask: AskDriver) -> In
         if error.errno not in _SILENT:
             raise HostError(f"driver of {name}: {error.strerror}") from error
         told = DriverInfo(driver="", firmware="", bus="")
+    device = host.path(f"{_FOLDER}/{name}/device")
     return Interface(
         name=name,
-        driver=_module(host.path(f"{_FOLDER}/{name}/device/driver/module")) or told.driver,
+        driver=_target(device / "driver/module").replace("-", "_") or told.driver,
         firmware=told.firmware,
-        bus=told.bus,
+        bus=told.bus or _target(device),
         default_route=default_route,
     )
 
 
-def _module(link: Path) -> str:
+def _target(link: Path) -> str:
+    """Name what a link of sysfs leads to."""
     try:
-        return link.readlink().name.replace("-", "_")
+        return link.readlink().name if link.is_symlink() else ""
     except FileNotFoundError:  # made by software, or its driver is built in
         return ""
 

@@ -149,6 +149,17 @@ def test_what_a_default_route_is_built_on_counts_too(tmp_path: Path) -> None:
     ]
 
 
+def test_where_the_driver_tells_no_address_the_device_s_link_does(tmp_path: Path) -> None:
+    net = Net(tmp_path)
+    net.add("eth0")
+    device = tmp_path / "sys/devices/pci0000:3a/0000:3b:00.0"
+    (device / "driver").mkdir(parents=True)
+    (device / "driver/module").symlink_to("../../../../module/bnxt-en")
+    (tmp_path / "sys/class/net/eth0/device").symlink_to("../../../devices/pci0000:3a/0000:3b:00.0")
+    found = net.read(kernel(eth0=errno.ENODEV))
+    assert found == (Interface(name="eth0", driver="bnxt_en", bus="0000:3b:00.0"),)
+
+
 def test_links_that_lie_on_each_other_are_followed_once(tmp_path: Path) -> None:
     net = Net(tmp_path)
     net.add("bond0.7", lower=("eth0",))
