@@ -52,14 +52,18 @@ def read_tree(
     known: Cache = {} if cache is None else cache
     files: list[tuple[str, str]] = []
     newest = root.stat().st_ctime
-    for name, entry in _walk(root):
-        if entry.is_dir(follow_symlinks=False):
-            newest = max(newest, entry.stat(follow_symlinks=False).st_ctime)
-        elif wanted is None or wanted(name):
-            status = entry.stat(follow_symlinks=False)
-            if stat.S_IFMT(status.st_mode) in _CONTENT_KINDS:
-                files.append((name, _content(entry.path, status, known)))
-                newest = max(newest, status.st_ctime)
+    folders = [("", os.fspath(root))]
+    while folders:
+        above, folder = folders.pop()
+        for own_name, status in _statuses(folder):
+            name, kind = f"{above}{own_name}", stat.S_IFMT(status.st_mode)
+            if kind == stat.S_IFDIR:
+                folders.append((f"{name}/", f"{folder}/{own_name}"))
+            elif kind not in _CONTENT_KINDS or not (wanted is None or wanted(name)):
+                continue
+            else:
+                files.append((name, _content(f"{folder}/{own_name}", status, known)))
+            newest = max(newest, status.st_ctime)
     return Tree(files=tuple(sorted(files)), newest_change=int(newest))
 
 
@@ -156,6 +160,21 @@ def _bytes_of(status: os.stat_result) -> tuple[int, int, int, int]:
 
 def _key(status: os.stat_result) -> str:
     return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_ctime_ns}"
+
+
+def _statuses(folder: str) -> list[tuple[str, os.stat_result]]:
+    """Look at all that a folder holds, itself held open: no path is walked for each name.
+
+    Raises `OSError` that names the folder.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with os.scandir(descriptor) as entries:
+            return [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, folder) from error
+    finally:
+        os.close(descriptor)
 
 
 def _walk(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
