@@ -60,8 +60,9 @@ def look_ahead(
     if isinstance(taken.kernel, Unknown):
         raise HostError(f"the running kernel cannot be read: {taken.kernel.why}")
     side = _side(host, taken.kernel, taken, cache)
-    ran = _ran(side)
-    if remember and isinstance(ran, Ran):
+    remembered = _remembered(side)
+    ran = remembered or _read_ran(side)
+    if remember and isinstance(ran, Ran) and ran is not remembered:
         store.save(host, _RAN, ran)
     return _look(side, trial, ran)
 
@@ -282,12 +283,10 @@ def _kept_modules(side: _BootSide, kept: BootSet) -> ModuleTree | Unknown:
     return _module_tree(side, kept.release, place)
 
 
-def _ran(side: _BootSide) -> Ran | Unknown:
-    """Tell what this boot loaded: remembered from its first snapshot, or read now."""
+def _remembered(side: _BootSide) -> Ran | None:
+    """Give what this boot loaded as its first snapshot found it; None where that is not there."""
     stored = store.load(side.host, _RAN, Ran)
-    if isinstance(stored, Ran) and stored.boot == side.kernel.boot:
-        return stored
-    return _read_ran(side)
+    return stored if isinstance(stored, Ran) and stored.boot == side.kernel.boot else None
 
 
 def _read_ran(side: _BootSide) -> Ran | Unknown:

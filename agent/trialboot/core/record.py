@@ -34,6 +34,8 @@ class _MisfitError(ValueError):
 
 def plain(value: object) -> Any:
     """Turn a value into what JSON has."""
+    if type(value) in _PLAIN:  # most of thousands
+        return value
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, tuple | frozenset):

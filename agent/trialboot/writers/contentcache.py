@@ -1,11 +1,16 @@
 """What files hold, remembered between processes: only speed is lost without it."""
 
 import json
+from itertools import islice
+from pathlib import Path
 from typing import Final
 
 from trialboot.content import Cache
 from trialboot.errors import StoreError
 from trialboot.host import Host, write_durably
+
+MOST: Final = 40_000
+"""Files: two kernels with all their modules and two firmware trees have half as many."""
 
 _CACHE: Final = "/var/lib/trialboot/content-cache.json"
 
@@ -21,10 +26,20 @@ def load(host: Host) -> Cache:
 
 
 def save(host: Host, cache: Cache) -> None:
-    """Remember what was hashed. Raises `StoreError`."""
+    """Remember what was hashed; of too much the newest. Raises `StoreError`."""
     target = host.path(_CACHE)
+    newest = dict(islice(cache.items(), max(0, len(cache) - MOST), None))
+    content = json.dumps(newest).encode()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(target, json.dumps(dict(cache)).encode())
+        if not _holds(target, content):
+            write_durably(target, content)
     except OSError as error:
         raise StoreError(f"{_CACHE}: {error.strerror}") from error
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        return path.read_bytes() == content
+    except FileNotFoundError:
+        return False

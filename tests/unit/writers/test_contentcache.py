@@ -21,6 +21,25 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
 
 
+def test_what_is_known_already_is_not_written_again(tmp_path: Path) -> None:
+    host = Host(root=tmp_path)
+    contentcache.save(host, {"1:2:3:4": "abc"})
+    before = (tmp_path / FILE).stat().st_ino
+    contentcache.save(host, {"1:2:3:4": "abc"})
+    assert (tmp_path / FILE).stat().st_ino == before
+    contentcache.save(host, {"1:2:3:4": "abd"})
+    assert contentcache.load(host) == {"1:2:3:4": "abd"}
+
+
+def test_files_that_are_gone_do_not_fill_the_disk(tmp_path: Path) -> None:
+    host = Host(root=tmp_path)
+    contentcache.save(host, {str(number): "abc" for number in range(contentcache.MOST + 5)})
+    found = contentcache.load(host)
+    assert len(found) == contentcache.MOST
+    assert "4" not in found
+    assert str(contentcache.MOST + 4) in found
+
+
 @given(
     raw=st.one_of(st.binary(), st.sampled_from([b"[]", b"1", b"{", b'{"a": [1]}', b"[" * 9999]))
 )
