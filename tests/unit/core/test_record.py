@@ -63,6 +63,10 @@ def test_a_frozenset_is_written_as_a_list() -> None:
     assert plain(frozenset({Phase.ARMED})) == ["armed"]
 
 
+def test_what_json_has_already_stays_as_it_is() -> None:
+    assert plain((1, None, {"a": [True]})) == [1, None, {"a": [True]}]
+
+
 def test_a_key_that_may_be_absent_gets_its_default() -> None:
     assert parse(Decision, {"trial": {}}) == Decision(trial=Trial())
 
