@@ -200,3 +200,18 @@ def test_a_removal_without_grub_tools_is_told_and_goes_through(debian: Installed
     assert "the boot loader could not be given back" in said
     # What GRUB reads at its next start is the environment block: there the host is itself again.
     assert environment(debian) == THEIRS
+
+
+def test_a_purge_takes_away_the_modules_that_were_put_back_and_no_others(
+    debian: Installed,
+) -> None:
+    for name, release in (("aa", "1-gone"), ("bb", "2-installed"), ("cc", "3-never-restored")):
+        debian.write(f"/usr/lib/trialboot/kept/{name}/modules/{release}/modules.dep", "")
+        debian.write(f"/lib/modules/{release}/modules.dep", "")
+    for name in ("aa", "bb"):
+        debian.write(f"/usr/lib/trialboot/kept/{name}/modules-restored", "")
+    debian.write("/boot/vmlinuz-2-installed", "kernel")
+    debian.apt("purge", "trialboot")
+    left = sorted(path.name for path in (debian.place / "lib/modules").iterdir())
+    assert [name for name in left if name[0] in "123"] == ["2-installed", "3-never-restored"]
+    assert not debian.exists("/usr/lib/trialboot/kept")
