@@ -18,8 +18,8 @@ Cache = MutableMapping[str, str]
 """`device:inode:size:ctime in ns` -> SHA-256. Plain text, so that a caller may keep it as JSON."""
 
 _PIECE: Final = 1 << 20
-_KINDS: Final = ("", "module:")
-"""What a cache knows by a file's key: its hash, and what a packed module says of itself."""
+_KINDS: Final = ("", "module:", "index:")
+"""What a cache knows by a file's key: its hash, what a packed module says, an index that is whole."""
 _CONTENT_KINDS: Final = frozenset({stat.S_IFREG, stat.S_IFLNK})
 _MODULE_ENDINGS: Final = (".ko", ".ko.xz", ".ko.zst", ".ko.gz")
 
@@ -62,7 +62,8 @@ def read_tree(
             elif kind not in _CONTENT_KINDS or not (wanted is None or wanted(name)):
                 continue
             else:
-                files.append((name, _content(f"{folder}/{own_name}", status, known)))
+                content = known.get(_key(status))
+                files.append((name, content or _read(f"{folder}/{own_name}", status, known)))
             newest = max(newest, status.st_ctime)
     return Tree(files=tuple(sorted(files)), newest_change=int(newest))
 
@@ -194,11 +195,8 @@ def _walk(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
                 yield name, entry
 
 
-def _content(path: str, status: os.stat_result, cache: Cache) -> str:
+def _read(path: str, status: os.stat_result, cache: Cache) -> str:
     if stat.S_ISLNK(status.st_mode):
         return hashlib.sha256(b"-> " + os.fsencode(Path(path).readlink())).hexdigest()
-    key = _key(status)
-    known = cache.get(key)
-    if known is None:
-        known = cache[key] = file_sha256(Path(path))
-    return known
+    content = cache[_key(status)] = file_sha256(Path(path))
+    return content

@@ -10,7 +10,7 @@ import lzma
 import os
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -39,6 +39,11 @@ _INDEX_BEGINS: Final = (0xB007F457, 0x00020001)
 _INDEXES: Final = ("modules.dep.bin", "modules.alias.bin", "modules.builtin.bin")
 _INDEX_OF_BUILTIN: Final = "modules.builtin.alias.bin"  # may lack, and libkmod does without
 _OFFSET_IN_FILE: Final = 0x0FFFFFFF  # the upper four bits of an offset say what the node holds
+_PREFIX, _VALUES, _CHILDREN = 0x80000000, 0x40000000, 0x20000000  # libkmod/libkmod-index.c
+_NUMBER: Final = struct.Struct(">I")
+_LONGEST_WORD: Final = 2048  # libkmod puts a path behind the folder's into PATH_MAX bytes
+_LONGEST_TEXT: Final = 1 << 16  # a module with all that it depends on
+_DEEPEST: Final = 4096  # letters of the longest alias; libkmod calls itself once a level
 
 _KMOD_FUNCTIONS: Final[Functions] = {
     "kmod_new": (ctypes.c_void_p, (ctypes.c_char_p, ctypes.c_void_p)),
@@ -91,19 +96,24 @@ def unpack_zstd(packed: bytes, *, library: str = LIBZSTD) -> memoryview:
 
 
 def look_up(
-    folder: Path, aliases: Iterable[str], *, library: str = LIBKMOD
+    folder: Path,
+    aliases: Iterable[str],
+    *,
+    library: str = LIBKMOD,
+    known: MutableMapping[str, str] | None = None,
 ) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Name the modules of a kernel's folder that answer to each alias, as modprobe finds them.
 
     Modules built into the kernel answer too. What this host's modprobe.d says (blacklists, aliases
     of its own) is left out: the same question is asked of several kernels. Raises `HostError`
-    without the library or without an index that depmod finished.
+    without the library or without an index that is whole; `known` remembers those that are.
     """
     kmod = _kmod(library)
+    whole = {} if known is None else known
     for name in _INDEXES:
-        _check_index(folder / name)
+        _check_index(folder / name, whole)
     if _is_filled(folder / _INDEX_OF_BUILTIN):
-        _check_index(folder / _INDEX_OF_BUILTIN)
+        _check_index(folder / _INDEX_OF_BUILTIN, whole)
     with _context(kmod, folder) as context:
         return tuple((alias, _answers(kmod, context, alias)) for alias in aliases)
 
@@ -166,25 +176,73 @@ def _bind(name: str, functions: Functions) -> ctypes.CDLL:
     return library
 
 
-def _check_index(path: Path) -> None:
-    """Refuse an index that depmod did not finish: libkmod would read beyond its end and die.
+def _check_index(path: Path, known: MutableMapping[str, str]) -> None:
+    """Refuse an index that depmod did not finish, or that was damaged: libkmod trusts it and dies.
 
-    depmod writes the root last and its place into the head after that, so an index that is cut
-    short has its root beyond its end. Without any module it is a head and nothing else.
+    It reads beyond the end of such a file, or beyond its own stack. The walk takes 15 ms for a
+    distribution's kernel, so a file that is whole is remembered.
     """
     try:
         with path.open("rb") as file:
-            head = file.read(_INDEX.size)
-            size = os.fstat(file.fileno()).st_size
+            status = os.fstat(file.fileno())
+            key = f"index:{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_ctime_ns}"
+            raw = b"" if key in known else file.read(MOST)
     except OSError as error:
         raise HostError(f"{path.name} cannot be read: {error.strerror}") from error
-    if len(head) < _INDEX.size:
+    if key in known:
+        return
+    if len(raw) < _INDEX.size:
         raise HostError(f"{path.name} is cut short: run depmod")
-    magic, version, root = _INDEX.unpack(head)
-    is_empty = root == size == _INDEX.size  # no bit says that the root holds anything
-    is_whole = _INDEX.size <= root & _OFFSET_IN_FILE < size
-    if (magic, version) != _INDEX_BEGINS or not (is_empty or is_whole):
+    if not _is_index(raw):
         raise HostError(f"{path.name} is damaged: run depmod")
+    known[key] = "whole"
+
+
+def _is_index(raw: bytes) -> bool:
+    """Tell whether every node that can be reached lies in the file, whole, and once."""
+    magic, version, root = _INDEX.unpack_from(raw)
+    if (magic, version) != _INDEX_BEGINS:
+        return False
+    if root == len(raw) == _INDEX.size:
+        return True  # a kernel without modules: no bit says that the root holds anything
+    seen: set[int] = set()
+    waiting = [(root, 0)]
+    while waiting:
+        node, depth = waiting.pop()
+        at = node & _OFFSET_IN_FILE
+        if at in seen or depth > _DEEPEST or not _INDEX.size <= at < len(raw):
+            return False
+        seen.add(at)
+        try:
+            waiting += [(child, depth + 1) for child in _children(raw, node) if child]
+        except (struct.error, IndexError, ValueError):
+            return False
+    return True
+
+
+def _children(raw: bytes, node: int) -> tuple[int, ...]:
+    """Give the nodes below one. Raises `ValueError` and what a read beyond the end raises."""
+    at = node & _OFFSET_IN_FILE
+    children: tuple[int, ...] = ()
+    if node & _PREFIX:
+        at = _behind_text(raw, at)
+    if node & _CHILDREN:
+        first, last = raw[at], raw[at + 1]
+        children = struct.unpack_from(f">{last - first + 1}I", raw, at + 2)
+        at += 2 + len(children) * _NUMBER.size
+    if node & _VALUES:
+        (count,) = _NUMBER.unpack_from(raw, at)
+        at += _NUMBER.size
+        for _ in range(count):
+            at = _behind_text(raw, at + _NUMBER.size)  # behind its priority
+    return children
+
+
+def _behind_text(raw: bytes, at: int) -> int:
+    end = raw.index(b"\0", at, at + _LONGEST_TEXT)
+    if end - at > _LONGEST_WORD and max(map(len, raw[at:end].split(b" "))) > _LONGEST_WORD:
+        raise ValueError("a path is longer than any")
+    return end + 1
 
 
 def _is_filled(path: Path) -> bool:

@@ -7,10 +7,11 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.module_files import PACK, depmod, install, missing, module, program
@@ -240,3 +241,65 @@ def test_libkmod_writes_nothing_to_the_journal(tree: Path) -> None:
         [sys.executable, "-c", words], env=env, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (7, "", "")
+
+
+@NO_DEPMOD
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    name=st.sampled_from([*INDEXES, "modules.builtin.alias.bin"]),
+    places=st.lists(st.tuples(st.integers(12), st.integers(0, 255)), min_size=1, max_size=8),
+)
+def test_an_index_with_any_damage_is_looked_up_or_refused_and_nobody_dies(
+    tree: Path, whole: Path, name: str, places: list[tuple[int, int]]
+) -> None:
+    index = bytearray((whole / name).read_bytes())
+    for place, value in places:
+        index[12 + place % (len(index) - 12)] = value
+    (tree / name).write_bytes(index)
+    with suppress(HostError):
+        assert len(look_up(tree, ("both", "one", "fs-inner"))) == 3
+    shutil.copy(whole / name, tree / name)
+
+
+def node(*, prefix: bytes = b"", children: tuple[int, ...] = (), value: bytes = b"") -> bytes:
+    """Write one node of an index that holds all three; its children are those from `a` on."""
+    letters = bytes((ord("a"), ord("a") + len(children) - 1))
+    pointers = b"".join(struct.pack(">I", child) for child in children)
+    return prefix + b"\0" + letters + pointers + struct.pack(">II", 1, 0) + value + b"\0"
+
+
+ALL = 0xE0000000 | 12
+DAMAGE = {
+    "a node that is its own child": node(children=(ALL,)),
+    "a child beyond the end": node(children=(ALL + 4000,)),
+    "a child in the head": node(children=(0xE0000004,)),
+    "children without an end": node(children=(0,))[:4],
+    "a range that ends before it begins": b"\0zaxxxxxxxxxxx",
+    "a prefix without an end": b"x" * 40,
+    "values without an end": node(children=(0,))[:-1],
+    "a path that is longer than any": node(children=(0,), value=b"k" * 5000),
+}
+
+
+@NO_DEPMOD
+@pytest.mark.parametrize("root", DAMAGE.values(), ids=DAMAGE)
+def test_what_would_lead_libkmod_astray_is_refused(tree: Path, root: bytes) -> None:
+    head = struct.pack(">III", 0xB007F457, 0x00020001, ALL)
+    (tree / "modules.dep.bin").write_bytes(head + root)
+    with pytest.raises(HostError, match=r"^modules\.dep\.bin is damaged: run depmod$"):
+        look_up(tree, ("both",))
+
+
+@NO_DEPMOD
+def test_an_index_that_is_whole_is_read_once(tree: Path) -> None:
+    known: dict[str, str] = {}
+    first = look_up(tree, ("both",), known=known)
+    assert len(known) == 4
+    assert set(known.values()) == {"whole"}
+    before = dict(known)
+    assert look_up(tree, ("both",), known=known) == first
+    assert known == before
+    place = tree / "modules.alias.bin"
+    place.write_bytes(place.read_bytes()[:-1])
+    with pytest.raises(HostError):
+        look_up(tree, ("both",), known=known)

@@ -12,9 +12,11 @@ import os
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from trialboot import kmod
 from trialboot.core.elf import (
     SIGNATURE,
     Piece,
@@ -26,7 +28,7 @@ from trialboot.core.elf import (
 from trialboot.core.facts import Driver, Module, ModuleFile, ModuleTree, Unknown
 from trialboot.errors import HostError
 from trialboot.host import Host
-from trialboot.kmod import MOST, look_up, unpack_gzip, unpack_xz, unpack_zstd
+from trialboot.kmod import MOST, unpack_gzip, unpack_xz, unpack_zstd
 
 Cache: TypeAlias = MutableMapping[str, str]
 """`module:device:inode:size:ctime in ns` -> what the file says, as JSON.
@@ -50,8 +52,11 @@ _DEVICES: Final = "/sys/devices"
 _PAGE: Final = 4096
 _DEEPEST: Final = 32  # folders below /sys/devices; a disk behind several switches lies at 16
 _NO_DEVICE_BELOW: Final = frozenset(
-    {"power", "queues", "statistics", "msi_irqs", "cache", "cpuidle", "cpufreq", "topology", "mq"}
-)  # groups of attributes: half of all folders
+    (
+        *("power", "queues", "statistics", "msi_irqs", "cache", "cpuidle", "cpufreq", "topology"),
+        *("mq", "wakeup"),
+    )
+)  # groups of attributes, and what counts wake-ups: more than half of all folders
 _NO_DEVICE_IN: Final = frozenset({"system/memory", "system/node"})  # thousands on large machines
 _WENT_AWAY: Final = (errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ENOTDIR)
 
@@ -87,7 +92,7 @@ def read_module_tree(
     *,
     folder: str | None = None,
     cache: Cache | None = None,
-    look_up: LookUp = look_up,
+    look_up: LookUp | None = None,
 ) -> ModuleTree | Unknown:
     """Read the modules of one kernel: all by name, those of `names` by their files.
 
@@ -114,7 +119,9 @@ def read_module_tree(
             for path, found in read
             if isinstance(found, Unknown)
         ),
-        drivers=_drivers(host.path(place), release, aliases, look_up),
+        drivers=_drivers(
+            host.path(place), release, aliases, look_up or partial(kmod.look_up, known=cache)
+        ),
     )
 
 
