@@ -6,6 +6,7 @@ what the command found.
 """
 
 import argparse
+import io
 import json
 import re
 import sys
@@ -43,6 +44,9 @@ Command = Callable[[Host, argparse.Namespace], int]
 
 def main(argv: Sequence[str] | None = None, host: Host | None = None) -> int:
     """Run one command; print one line and give the error's code where it fails."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal without UTF-8, or a file name without it, is no reason to say nothing.
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(argv)
     command: Command = options.command
     try:

@@ -198,7 +198,7 @@ def write_state(host: Host, state: Mapping[str, Any]) -> None:
     target = host.path(STATE_FILE)
     target.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(state, ensure_ascii=False, indent=1)
-    write_durably(target, f"{text}\n".encode(), mode=0o644)
+    write_durably(target, f"{text}\n".encode("utf-8", "backslashreplace"), mode=0o644)
     _write_lines(host, MESSAGE_OF_THE_DAY, notice_lines(state))
 
 
@@ -211,7 +211,7 @@ def write_notice(host: Host, state: Mapping[str, Any]) -> None:
 def _write_lines(host: Host, path: str, lines: Sequence[str]) -> None:
     target = host.path(path)
     text = "".join(f"{line}\n" for line in lines)
-    write_durably(target, text.encode(), mode=0o644)
+    write_durably(target, text.encode("utf-8", "backslashreplace"), mode=0o644)
 
 
 def read_state(host: Host) -> dict[str, Any]:

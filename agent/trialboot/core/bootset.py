@@ -10,6 +10,8 @@ Fingerprint = NewType("Fingerprint", str)
 """SHA-256, in hex, over a boot set's identities. Its first 12 digits name it to people."""
 
 SHOWN_DIGITS: Final = 12
+_ANY_NAME: Final = "surrogatepass"
+"""Names and command lines may hold bytes that are no UTF-8: PEP 383 makes surrogates of them."""
 
 # vt.handoff= is Ubuntu's GRUB speaking to Plymouth: some entries have it, some have not.
 _NOT_PART: Final = ("BOOT_IMAGE=", "initrd=", "vt.handoff=", "trialboot.")
@@ -35,14 +37,15 @@ class BootSet:
     @property
     def fingerprint(self) -> Fingerprint:
         """Hash over the identities, not the paths: a copy of a boot set is that boot set."""
-        return Fingerprint(hashlib.sha256("\0".join(astuple(self)).encode()).hexdigest())
+        identities = "\0".join(astuple(self)).encode("utf-8", _ANY_NAME)
+        return Fingerprint(hashlib.sha256(identities).hexdigest())
 
 
 def tree_identity(tree: Tree) -> str:
     """Hash a tree's paths and contents into one identity."""
     digest = hashlib.sha256()
     for path, content in tree.files:
-        digest.update(f"{path}\0{content}\n".encode())
+        digest.update(f"{path}\0{content}\n".encode("utf-8", _ANY_NAME))
     return digest.hexdigest()
 
 

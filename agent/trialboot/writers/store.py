@@ -62,7 +62,9 @@ def save(host: Host, path: str, value: object, *, mode: int = 0o600) -> None:
     target = host.path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(target, f"{text}\n".encode(), mode=mode)
+        # What of a name is no UTF-8 becomes JSON's own escape, and is read back as it was.
+        content = f"{text}\n".encode("utf-8", "backslashreplace")
+        write_durably(target, content, mode=mode)
     except OSError as error:
         raise StoreError(
             f"{path} cannot be written: {error.strerror}; nothing was decided or done: "

@@ -96,3 +96,10 @@ def test_the_last_word_of_a_key_wins() -> None:
 def test_an_absent_word_is_unknown_and_not_empty() -> None:
     assert word_of("root=a", "panic") == Unknown("panic= is not on the command line")
     assert word_of("panic=", "panic") == ""
+
+
+def test_names_and_command_lines_that_are_no_utf_8_have_an_identity() -> None:
+    odd = b"caf\xe9".decode("utf-8", "surrogateescape")
+    assert tree_identity(Tree(files=((odd, "1"),))) != tree_identity(Tree(files=(("cafe", "1"),)))
+    plain = boot_set()
+    assert replace(plain, command_line=odd).fingerprint != plain.fingerprint

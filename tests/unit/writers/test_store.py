@@ -319,3 +319,10 @@ def test_whatever_order_events_come_in_none_is_lost_and_none_is_doubled(
             waiting.clear()
             store.save_delivered(host, delivered(found, *sorted(taken)))
         assert sorted(keys(host)) == sorted(waiting)
+
+
+def test_what_is_no_utf_8_comes_back_as_it_was(tmp_path: Path) -> None:
+    odd = b"Debi\xe1n".decode("utf-8", "surrogateescape")
+    store.save(Host(root=tmp_path), store.OUTLOOK, EntryId(odd))
+    raw = (tmp_path / store.OUTLOOK.lstrip("/")).read_text(encoding="utf-8")
+    assert json.loads(raw)["value"] == odd
