@@ -19,7 +19,7 @@ Cache = MutableMapping[str, str]
 
 _PIECE: Final = 1 << 20
 _KINDS: Final = ("", "module:", "index:")
-"""What a cache knows by a file's key: its hash, what a packed module says, an index that is whole."""
+"""What a cache knows by a file's key: its hash, what a module says, that an index is whole."""
 _CONTENT_KINDS: Final = frozenset({stat.S_IFREG, stat.S_IFLNK})
 _MODULE_ENDINGS: Final = (".ko", ".ko.xz", ".ko.zst", ".ko.gz")
 
