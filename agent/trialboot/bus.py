@@ -5,7 +5,6 @@ PyGObject (2 to 8 MiB) is needed (knowledge: runtime.md, section 2). One thread 
 """
 
 import ctypes
-import ctypes.util
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from trialboot.errors import HostError, TrialbootError
 NAME: Final = "org.trialboot1"
 PATH: Final = "/org/trialboot1"
 INTERFACE: Final = "org.trialboot1.Manager"
+_GLIB: Final = "libglib-2.0.so.0"  # by its soname: ctypes' own search would start programs
 _SYSTEMD: Final = "org.freedesktop.systemd1"
 _SYSTEMD_PATH: Final = "/org/freedesktop/systemd1"
 _MANAGER: Final = "org.freedesktop.systemd1.Manager"
@@ -79,7 +79,7 @@ class Bus:
 
     def __init__(self) -> None:
         DBusGMainLoop(set_as_default=True)
-        self._glib = ctypes.CDLL(ctypes.util.find_library("glib-2.0") or "libglib-2.0.so.0")
+        self._glib = ctypes.CDLL(_GLIB)
         self._glib.g_main_context_iteration.argtypes = (ctypes.c_void_p, ctypes.c_int)
         try:
             self.connection = dbus.SystemBus()
