@@ -323,19 +323,22 @@ class _Files:
         return found if isinstance(found, Unknown) else replace(found, name=name, path=path)
 
     def _remembered(self, place: str) -> ModuleFile | Unknown:
+        known = _recalled(self._cache.get(_key(os.stat(place)), ""))  # noqa: PTH116  a word, not a Path: hundreds
+        if known:
+            return known
         descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             status = os.fstat(descriptor)
-            key = f"module:{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_ctime_ns}"
-            known = _recalled(self._cache.get(key, ""))
-            if known:
-                return known
             found = _read_file(descriptor, status, place.rpartition(".")[2])
         finally:
             os.close(descriptor)
         if isinstance(found, ModuleFile):
-            self._cache[key] = _noted(found)
+            self._cache[_key(status)] = _noted(found)
         return found
+
+
+def _key(status: os.stat_result) -> str:
+    return f"module:{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_ctime_ns}"
 
 
 def _read_file(descriptor: int, status: os.stat_result, ending: str) -> ModuleFile | Unknown:
