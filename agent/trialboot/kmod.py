@@ -186,7 +186,7 @@ def _check_index(path: Path, known: MutableMapping[str, str]) -> None:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
             key = f"index:{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_ctime_ns}"
-            raw = b"" if key in known else file.read(MOST)
+            raw = b"" if key in known else file.read(min(status.st_size, MOST))
     except OSError as error:
         raise HostError(f"{path.name} cannot be read: {error.strerror}") from error
     if key in known:
@@ -270,6 +270,8 @@ def _context(kmod: ctypes.CDLL, folder: Path) -> Iterator[int]:
 
 
 def _answers(kmod: ctypes.CDLL, context: int, alias: str) -> tuple[str, ...]:
+    if len(alias) > _DEEPEST:
+        return ()  # libkmod would put it on its stack
     found = ctypes.c_void_p()
     problem = kmod.kmod_module_new_from_lookup(
         context, alias.encode(errors="surrogateescape"), ctypes.byref(found)

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from trialboot.host import Host
 _CHECKPOINT: Final = 0x4004662B
 """EXT4_IOC_CHECKPOINT, _IOW('f', 43, __u32), since Linux 5.14 (fs/ext4/ext4.h)."""
 _DRY_RUN: Final = 0x4
+_MOUNT: Final = re.compile(r"\d+ \d+ (\d{1,9}:\d{1,9}) \S+ (\S+) [^\n]*? - (\S+) ", re.ASCII)
+"""Device, place and file system; before the dash any number of optional fields."""
 _MANAGER: Final = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1")
 _PROPERTY: Final = ("org.freedesktop.DBus.Properties", "Get")
 
@@ -57,7 +60,7 @@ def mount_of(host: Host, path: str) -> Mount | Unknown:
         lines = host.read_text("/proc/self/mountinfo").splitlines()
     except HostError as error:
         return Unknown(str(error))
-    mounts = [_mount(line) for line in lines]
+    mounts = [mount for mount in map(_mount, lines) if mount]
     holding = [m for m in mounts if f"{path}/".startswith(m.place.rstrip("/") + "/")]
     if not holding:
         return Unknown(f"no mount holds {path}")
@@ -81,7 +84,7 @@ def watchdogs(host: Host) -> tuple[str, ...] | Unknown:
     """Give the identity of each watchdog device."""
     try:
         found = sorted(host.path("/sys/class/watchdog").glob("*/identity"))
-        return tuple(file.read_text(encoding="utf-8").strip() for file in found)
+        return tuple(file.read_text("utf-8", "replace").strip() for file in found)
     except OSError as error:
         return Unknown(f"/sys/class/watchdog: {error.strerror}")
 
@@ -97,15 +100,18 @@ def watchdog_seconds(host: Host) -> float | Unknown:
     return 0.0 if int(microseconds) == (1 << 64) - 1 else int(microseconds) / 1_000_000
 
 
-def _mount(line: str) -> Mount:
-    fields, _, rest = line.partition(" - ")
-    words = fields.split()
-    return Mount(place=words[4], file_system=rest.split()[0], device=words[2])
+def _mount(line: str) -> Mount | None:
+    """Read a line of mountinfo (proc_pid_mountinfo(5)); None for what is none."""
+    found = _MOUNT.match(line)
+    if not found:
+        return None
+    device, place, file_system = found.groups()
+    return Mount(place=place, file_system=file_system, device=device)
 
 
 def _mapping(uuid: Path) -> str:
     try:
-        prefix = uuid.read_text(encoding="utf-8").partition("-")[0].strip().lower()
+        prefix = uuid.read_text("utf-8", "replace").partition("-")[0].strip().lower()
     except OSError:
         prefix = ""
     return prefix or "device mapper"

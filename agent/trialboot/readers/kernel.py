@@ -16,11 +16,18 @@ _BANNER_POINTER: Final = 0x20E
 _LONGEST_BANNER: Final = 512
 """Bytes: release and build have 64 at most, the builder's name and host about as many each."""
 
+_LONGEST_TEXT: Final = 16 << 10
+"""Characters; COMMAND_LINE_SIZE is 2,048 on x86 and 4,096 at most elsewhere."""
+_NOTES_AT_MOST: Final = 64 << 10
+"""Bytes; the kernel's own notes have some hundred."""
+
 _NOTE: Final = struct.Struct("<III")
 _BUILD_ID: Final = 3
 """NT_GNU_BUILD_ID (elf(5))."""
 
-_RELEASE: Final = re.compile(r"^Linux version (\S+) ")
+_RELEASE: Final = re.compile(r"^Linux version ([^\s/\0]{1,64}) ")
+"""A release has 64 characters at most (UTS_LEN), and is the name of a folder."""
+_BANNER: Final = re.compile(r"[^\s/\0]{1,64}(\s|$)")
 _BUILD: Final = re.compile(r"(?:^|\s)(#\d.*)")
 
 
@@ -64,6 +71,8 @@ def parse_kernel(
 
     `notes` and `kexec_loaded` are those of `/sys/kernel`; empty where the kernel has none.
     """
+    if max(map(len, (version, command_line, boot))) > _LONGEST_TEXT:
+        return Unknown("/proc tells more of the kernel than any kernel does")
     release = _RELEASE.match(version)
     if not release:
         return Unknown("/proc/version does not begin with «Linux version RELEASE»")
@@ -121,7 +130,7 @@ def parse_image_banner(head: bytes) -> str | Unknown:
         return Unknown("not an x86 kernel image; other architectures are not understood yet")
     start = int.from_bytes(head[_BANNER_POINTER : _BANNER_POINTER + 2], "little") + 0x200
     banner = head[start : start + _LONGEST_BANNER].partition(b"\0")[0].decode(errors="replace")
-    if not banner.split(" ", 1)[0].strip():
+    if not _BANNER.match(banner):
         return Unknown("the kernel image has no version banner")
     return banner.strip()
 
@@ -133,8 +142,9 @@ def parse_image_release(head: bytes) -> str | Unknown:
 
 
 def _notes(host: Host) -> bytes:
-    with suppress(OSError):  # a kernel without sysfs notes shows none, which is what is told then
-        return host.path("/sys/kernel/notes").read_bytes()
+    # A kernel without sysfs notes shows none, which is what is told then.
+    with suppress(OSError), host.path("/sys/kernel/notes").open("rb") as file:
+        return file.read(_NOTES_AT_MOST)
     return b""
 
 

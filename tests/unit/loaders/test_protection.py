@@ -106,10 +106,18 @@ def test_what_is_not_known_does_not_protect(tmp_path: Path) -> None:
     found = Grub(host).protection()
     assert found.level is Level.NONE
     assert len(found.reasons) == 4
-    (tmp_path / "proc/self/mountinfo").write_text("", encoding="utf-8")
+    (tmp_path / "proc/self/mountinfo").write_text("29 1 0:25 / /\n\nx - y", encoding="utf-8")
     assert "no mount" in Grub(host).protection().reasons[0]
     (tmp_path / "proc/self/mountinfo").unlink()
     assert "mountinfo" in Grub(host).protection().reasons[0]
+
+
+def test_a_watchdog_whose_name_is_no_utf_8_is_one(tmp_path: Path) -> None:
+    host = node_host(tmp_path)
+    identity = tmp_path / "sys/class/watchdog/watchdog0/identity"
+    identity.unlink()
+    identity.write_bytes(b"caf\xe9\n")
+    assert Grub(host).protection().level is Level.FULL
 
 
 def test_the_log_of_xfs_is_a_note(tmp_path: Path) -> None:

@@ -88,9 +88,22 @@ def test_an_image_says_its_release(release: str) -> None:
 
 def test_a_banner_without_an_end_is_cut() -> None:
     image = bytearray(kernel_image(OLD))
-    image[0x400:0x600] = b"x" * 0x200
+    image[0x400:0x600] = b"6.1 " + b"x" * 0x1FC
     image += b"x" * 0x100
-    assert parse_image_release(bytes(image)) == "x" * 512
+    banner = parse_image_banner(bytes(image))
+    assert banner == "6.1 " + "x" * 508
+
+
+@pytest.mark.parametrize("release", ["6" * 65, "../6.1", "6.1/x"])
+def test_what_can_be_no_folder_is_no_release(release: str) -> None:
+    assert isinstance(parse_image_release(kernel_image(release)), Unknown)
+    assert isinstance(parsed(version=f"Linux version {release} (x) #1 SMP"), Unknown)
+
+
+@pytest.mark.parametrize("part", ["version", "command_line", "boot"])
+def test_more_than_any_kernel_tells_is_unknown(part: str) -> None:
+    found = parsed(**{part: "Linux version 6.1 " + "x" * 20_000})
+    assert found == Unknown("/proc tells more of the kernel than any kernel does")
 
 
 @pytest.mark.parametrize(
