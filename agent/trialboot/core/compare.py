@@ -16,6 +16,10 @@ SIGNED_ONLY: Final = "the next kernel takes signed modules only"
 
 _COMPRESSIONS: Final = ("", ".zst", ".xz")
 _ENFORCED: Final = ("MODULE_SIG_FORCE", "y")
+# How modules are checked when they are loaded: no program of a CNI feels that.
+_NOT_FELT: Final = frozenset({"MODVERSIONS", "MODULE_SIG", "MODULE_SIG_FORCE"})
+# Every module that a CPU feature asks for answers to the CPU's one alias: it is no driver's.
+_CPU: Final = "cpu:"
 # Changed again by kubelet and CNI while they run, or of no use to a network.
 _NETWORK_SETTINGS: Final = ("net.", "kernel.unprivileged_bpf", "kernel.panic")
 
@@ -109,7 +113,7 @@ def _options(before: BootDetail, after: BootDetail) -> Iterator[Change]:
     for name in sorted({*old, *new}):
         then, now = old.get(name, "n"), new.get(name, "n")
         if then != now:
-            lost = then in {"y", "m"} and now == "n"
+            lost = then in {"y", "m"} and now == "n" and name not in _NOT_FELT
             why = "a CNI may need it" if lost else ""
             yield _row(Area.OPTIONS, name, then, now, _risk(lost, Risk.CAUTION), why)
 
@@ -225,7 +229,7 @@ def _drivers(before: BootDetail, after: BootDetail, use: InUse) -> Iterator[Chan
         driving = [name for name in old[alias] if name in loaded]
         lost = [name for name in driving if name not in {*new[alias], *builtin}]
         # Names without a colon are modules that were looked up, told among the modules.
-        if lost and ":" in alias:
+        if lost and ":" in alias and not alias.startswith(_CPU):
             risk = Risk.CAUTION if new[alias] else Risk.DANGER
             told = ", ".join(new[alias]) or "no driver"
             yield _row(Area.DRIVERS, alias, ", ".join(driving), told, risk)

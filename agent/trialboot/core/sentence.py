@@ -124,9 +124,9 @@ def _initrd_words(rows: list[Change]) -> str:
 
 def _option_words(rows: list[Change]) -> str:
     lost = [row.subject for row in rows if row.risk is Risk.CAUTION]
-    if lost:
-        return f"lacks {_count(len(lost), 'kernel option')} that a CNI may need ({_named(lost)})"
-    return _counted_words(rows, "changes", "kernel option")
+    if not lost:
+        return ""  # what is new or built in now is told below
+    return f"lacks {_count(len(lost), 'kernel option')} that a CNI may need ({_named(lost)})"
 
 
 def _counted_words(rows: list[Change], verb: str, thing: str) -> str:

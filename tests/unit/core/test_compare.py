@@ -132,6 +132,9 @@ def test_kernel_options_that_a_cni_needs_are_compared_between_kernels() -> None:
         ("NETKIT", "n", "y", "notice"),
         ("NET_SCH_FQ", "m", "y", "notice"),
     ]
+    signed = replace(BEFORE, options=(("MODULE_SIG", "y"), ("MODVERSIONS", "y")))
+    found = changes(signed, replace(NEXT, options=()), USE)
+    assert {row.risk for row in found if row.area is Area.OPTIONS} == {Risk.NOTICE}
     assert of(Area.OPTIONS, rows(replace(NEXT, options=BLIND))) == []
     assert of(Area.OPTIONS, list(changes(replace(BEFORE, options=BLIND), then, USE))) == []
     # The same image has the same options, whatever a file beside it says.
@@ -267,6 +270,17 @@ def test_a_device_that_changes_its_driver_is_told_by_its_alias() -> None:
     assert of(Area.DRIVERS, rows(then("mlx6"))) == [("pci:v15b3", "mlx5_core", "mlx6", "caution")]
     assert of(Area.DRIVERS, rows(then())) == [("pci:v15b3", "mlx5_core", "no driver", "danger")]
     assert of(Area.DRIVERS, rows(without(drivers=BLIND))) == []
+
+
+def test_a_cpu_has_no_driver_that_could_be_switched() -> None:
+    cpu = "cpu:type:x86,ven0000fam0006mod0055:feature:,0081"
+    before = replace(BEFORE, modules=replace(TREE, drivers=(driver(cpu, "mlx5_core"),)))
+    then = without(drivers=(driver(cpu, "intel_uncore"),))
+    assert of(Area.DRIVERS, list(changes(before, then, USE))) == []
+
+
+def driver(alias: str, *modules: str) -> Driver:
+    return Driver(alias=alias, modules=modules)
 
 
 def test_a_driver_that_is_built_in_or_not_loaded_is_no_switch() -> None:

@@ -92,7 +92,7 @@ SENTENCES = {
     ),
     "microcode": ([row(Area.MICROCODE, "x")], "loads other CPU microcode."),
     "command line": ([LINE], "changes the kernel command line."),
-    "an option": ([known("BPF")], "changes 1 kernel option."),
+    "an option": ([known("BPF")], "changes what is told below."),
     "options that are lost": (
         [row(Area.OPTIONS, "BPF"), row(Area.OPTIONS, "VXLAN"), known("NETKIT")],
         "lacks 2 kernel options that a CNI may need (BPF, VXLAN).",
