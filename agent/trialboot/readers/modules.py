@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from trialboot import kmod
+from trialboot.content import is_module
 from trialboot.core.elf import (
     SIGNATURE,
     Piece,
@@ -45,7 +46,6 @@ _UNPACK: Final[Mapping[str, Callable[[bytes], memoryview]]] = {
     ".zst": unpack_zstd,
     ".gz": unpack_gzip,
 }
-_ENDINGS: Final = (".ko", ".ko.xz", ".ko.zst", ".ko.gz")
 _MODINFO: Final = ".modinfo"
 _NOTES: Final = ".note.gnu.build-id"
 _DEVICES: Final = "/sys/devices"
@@ -145,11 +145,6 @@ def read_known_modules(host: Host, release: str) -> tuple[str, ...] | Unknown:
     return tuple(sorted({*files, *builtin}))
 
 
-def is_module(path: str) -> bool:
-    """Tell module files from what depmod makes of them."""
-    return path.endswith(_ENDINGS)
-
-
 def parse_loaded(text: str) -> tuple[str, ...]:
     """Name the modules of `/proc/modules`, sorted. Raises `HostError`."""
     return tuple(sorted(parse_references(text)))
@@ -175,7 +170,7 @@ def parse_dependencies(text: str) -> dict[str, str]:
     files = {}
     for number, line in enumerate(text.splitlines(), 1):
         path, colon, _ = line.partition(":")
-        if colon and path.endswith(_ENDINGS):
+        if colon and is_module(path):
             files[_name(path)] = path
         elif line.strip():
             raise HostError(f"line {number} names no module: run depmod")
@@ -260,7 +255,7 @@ def _text(host: Host, absolute: str) -> str:
 
 def _name(path: str) -> str:
     name = path.rpartition("/")[2]
-    return name[: name.rindex(".ko")].replace("-", "_")  # each of _ENDINGS begins with it
+    return name[: name.rindex(".ko")].replace("-", "_")  # each ending of a module begins with it
 
 
 def _number(word: str) -> int:

@@ -23,12 +23,12 @@ from tests.fakes.module_files import (
     program,
 )
 from tests.unit.workers.debian_host import FIRMWARE, OLD, debian
+from trialboot.content import is_module
 from trialboot.core.facts import Driver, Module, ModuleFile, ModuleTree, Unknown
 from trialboot.errors import HostError
 from trialboot.host import Host
 from trialboot.kmod import MOST
 from trialboot.readers.modules import (
-    is_module,
     parse_builtin,
     parse_dependencies,
     parse_loaded,

@@ -15,7 +15,6 @@ from trialboot.content import is_module, read_tree
 from trialboot.core.bootset import BootSet, Fingerprint, tree_identity
 from trialboot.core.facts import Unknown
 from trialboot.errors import VaultError
-from trialboot.readers import modules as module_reader
 from trialboot.writers import vault
 from trialboot.writers.vault import Sources
 
@@ -240,17 +239,6 @@ def kept_with_modules(node: Node) -> tuple[BootSet, Path]:
 def content_of(tree: Path) -> dict[str, str]:
     files = (path for path in tree.rglob("*") if path.is_file())
     return {path.relative_to(tree).as_posix(): path.read_text() for path in files}
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        *("kernel/a.ko", "kernel/a.ko.xz", "kernel/a.ko.zst", "kernel/a.ko.gz"),
-        *("modules.dep", "modules.dep.bin", "vmlinuz", "kernel/a.ko.bak", "a.kompressed", ""),
-    ],
-)
-def test_vault_and_reader_agree_on_what_a_module_is(path: str) -> None:
-    assert is_module(path) is module_reader.is_module(path)
 
 
 def test_the_module_tree_is_kept_whole_as_links(tmp_path: Path) -> None:
