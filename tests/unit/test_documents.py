@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -176,3 +177,53 @@ def test_decisions_are_numbered_and_dated() -> None:
 
 def test_the_changelog_knows_this_version() -> None:
     assert f"\n## {__version__} / " in page("CHANGELOG.md")
+
+
+# --- the examples that reboot -------------------------------------------------------------------
+
+
+class Shell:
+    """A folder of programs that end as they are told, and tell that they were called."""
+
+    def __init__(self, folder: Path, **codes: int) -> None:
+        self.folder = folder
+        cases = "".join(f"{verb}) exit {code} ;; " for verb, code in codes.items())
+        self.program("trialboot", f'case "$1" in {cases}esac; exit 70')
+        self.program("systemctl", f'echo "$*" >>{folder}/systemctl.called')
+        self.program("kured", f'printf %s "$1" >{folder}/kured.called')
+
+    def program(self, name: str, script: str) -> None:
+        path = self.folder / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+    def run(self, *argv: str) -> int:
+        path = {"PATH": f"{self.folder}:/usr/bin:/bin"}
+        return subprocess.run(argv, env=path, check=False, timeout=20).returncode
+
+    def told(self, name: str) -> str:
+        said = self.folder / f"{name}.called"
+        return said.read_text() if said.exists() else ""
+
+
+def example(document: str, words: str) -> str:
+    """Give the one line of a document's examples that has these words."""
+    lines = [line.strip() for line in page(document).splitlines()]
+    (found,) = (line for line in lines if words in line and "--exit-code >" in line)
+    return found
+
+
+@pytest.mark.parametrize("may_reboot", [0, 1, 74])
+@pytest.mark.parametrize("following", [0, 1, 2, 74, 127])
+def test_the_examples_reboot_only_for_a_change_that_nothing_speaks_against(
+    tmp_path: Path, following: int, may_reboot: int
+) -> None:
+    shell = Shell(tmp_path, **{"next": following, "may-reboot": may_reboot})
+    wanted = (following, may_reboot) == (1, 0)
+    shell.run("sh", "-c", example("docs/man/trialboot.1.md", "systemctl reboot"))
+    assert shell.told("systemctl") == ("reboot\n" if wanted else "")
+    # kured splits its option into words as a shell does, and runs them without one.
+    assert shell.run("sh", "-c", example("docs/operations.md", "kured")) == 0
+    option, _, sentinel = shell.told("kured").partition("=")
+    assert option == "--reboot-sentinel-command"
+    assert (shell.run(*shlex.split(sentinel)) == 0) is wanted
