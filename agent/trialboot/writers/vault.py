@@ -50,6 +50,8 @@ _BUILD_LINKS: Final = frozenset({"build", "source"})
 _RESTORED: Final = "modules-restored"
 _PACKAGE_LISTS: Final = "/var/lib/dpkg/info"
 """Which files a package has, a file a package; there is none on a host without dpkg."""
+_HOOK_DRAFT: Final = ".package-hook"
+"""What the name of a draft ends with that packaging/dpkg/package-hook makes in /lib/modules."""
 _DEPMOD_SECONDS: Final = 120.0
 
 
@@ -145,6 +147,7 @@ def drop(host: Host, fingerprint: Fingerprint, cache: Cache | None = None) -> No
             raise VaultError(f"{shown(fingerprint)} is what the known-good entry boots")
         folder = host.path(f"{BOOT_SETS}/{fingerprint}")
         tree = host.path(f"{KEPT_FIRMWARE}/{fingerprint}")
+        _sweep_modules(host)
         _forget_restored(host, tree)
         # The folder below /boot first: what stands there is complete.
         for draft in [_set_aside(place) for place in (folder, tree) if place.exists()]:
@@ -185,6 +188,7 @@ def restore_modules(host: Host, boot_set: BootSet, cache: Cache | None = None) -
     sentence; empty if nothing was missing. Raises `VaultError`.
     """
     known: Cache = {} if cache is None else cache
+    _sweep_modules(host)
     missing = missing_modules(host, boot_set)
     if not missing:
         return ""
@@ -243,13 +247,15 @@ def _is_needed(host: Host, kept: Path) -> bool:
 def _put_tree(boot_set: BootSet, kept: Path, place: Path, cache: Cache) -> str:
     draft = _draft(place)
     _remove(draft)
-    _bring_tree(kept, draft, cache)
-    tree = read_tree(draft, cache=cache, wanted=is_module)
-    if tree_identity(tree) != boot_set.modules:
-        _remove(draft)
-        raise VaultError(f"the kept module tree is not what {_shown(boot_set)} holds")
-    _sync_file_system(draft)
-    draft.rename(place)
+    try:
+        _bring_tree(kept, draft, cache)
+        tree = read_tree(draft, cache=cache, wanted=is_module)
+        if tree_identity(tree) != boot_set.modules:
+            raise VaultError(f"the kept module tree is not what {_shown(boot_set)} holds")
+        _sync_file_system(draft)
+        draft.rename(place)
+    finally:
+        _remove(draft)  # on a full disk it would be what fills it
     sync_folder(place.parent)
     return f"{MODULES}/{boot_set.release} was gone and is put back: {len(tree.files)} modules"
 
@@ -428,6 +434,21 @@ def _sweep(host: Host) -> None:
         for draft in host.path(root).glob(".*.draft"):
             if draft.is_dir():
                 shutil.rmtree(draft)
+
+
+def _sweep_modules(host: Host) -> None:
+    """Remove drafts of module trees that a killed worker, or a killed package-hook, left.
+
+    Only below the names of releases that are kept: the rest of /lib/modules is the host's.
+    Raises `VaultError`.
+    """
+    try:
+        for release in {kept.name for kept in host.path(KEPT_FIRMWARE).glob("*/modules/*")}:
+            place = host.path(f"{MODULES}/{release}")
+            for draft in (_draft(place), place.with_name(f".{release}{_HOOK_DRAFT}")):
+                _remove(draft)
+    except OSError as error:
+        raise VaultError(f"{error.filename}: {error.strerror}") from error
 
 
 def _remove(folder: Path) -> None:

@@ -225,6 +225,39 @@ def test_an_interrupted_restore_is_begun_anew(place: Place) -> None:
     assert not draft.exists()
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_drafts_of_those_who_were_killed_are_swept(place: Place, *, whole: bool) -> None:
+    drafts = [place.trees / f".{RELEASE}{end}" for end in (".package-hook", ".draft")]
+    for draft in drafts:
+        (draft / "kernel").mkdir(parents=True)
+    if not whole:
+        shutil.rmtree(place.tree)
+    place.run("end")
+    assert place.has() == FILES
+    assert [path.name for path in place.trees.iterdir()] == [RELEASE]
+
+
+STOPS = {
+    "cp": 'for last; do :; done; mkdir -p "$last/kernel"; exit 1',
+    "mv": "case $1 in -T) exit 1 ;; esac",
+}
+"""How far each comes on a full disk; the mv of the note still works."""
+
+
+@pytest.mark.parametrize("fails", STOPS)
+def test_a_restore_that_a_full_disk_cuts_short_leaves_no_draft(place: Place, fails: str) -> None:
+    shutil.rmtree(place.tree)
+    for name in ("cp", "mv", "rm"):
+        command = place.bin / name
+        stop = STOPS[name] if name == fails else ""
+        command.write_text(f'#!/bin/sh\nPATH=/usr/bin:/bin\n{stop}\nexec {name} "$@"\n')
+        command.chmod(0o755)
+    place.write(str(place.bin))
+    place.run("end")
+    assert list(place.trees.iterdir()) == []
+    assert len(list(place.spool.glob("*.ev"))) == 1
+
+
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no second file system at hand")
 def test_it_copies_where_links_are_refused(place: Place) -> None:
     far = Path(f"/dev/shm/trialboot-hook-{os.getpid()}")

@@ -493,6 +493,57 @@ def test_modules_that_were_not_kept_cannot_be_put_back(tmp_path: Path) -> None:
 
 # --- what was put back is taken away again ------------------------------------------------------
 
+DRAFTS = (f"lib/modules/.{RELEASE}.draft", f"lib/modules/.{RELEASE}.package-hook")
+FOREIGN = "lib/modules/.6.1.0-own.draft"
+
+
+def leave_drafts(node: Node) -> None:
+    """Leave what a killed worker and a killed hook leave, and a folder of somebody else."""
+    for draft in (*DRAFTS, FOREIGN):
+        node.write(f"{draft}/kernel/half.ko", "half")
+
+
+def drafts(node: Node) -> list[str]:
+    return [draft for draft in (*DRAFTS, FOREIGN) if (node.root / draft).exists()]
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_drafts_of_those_who_were_killed_are_swept(tmp_path: Path, *, missing: bool) -> None:
+    node = make_node(tmp_path)
+    boot_set, _ = kept_with_modules(node)
+    leave_drafts(node)
+    if missing:
+        shutil.rmtree(tmp_path / TREE)
+    assert bool(vault.restore_modules(node.host, boot_set)) is missing
+    assert drafts(node) == [FOREIGN]
+
+
+def test_with_a_boot_set_the_drafts_of_its_modules_go(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    boot_set, _ = kept_with_modules(node)
+    leave_drafts(node)
+    vault.drop(node.host, boot_set.fingerprint)
+    assert drafts(node) == [FOREIGN]
+
+
+def test_a_draft_that_cannot_be_swept_is_told(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    boot_set, _ = kept_with_modules(node)
+    (tmp_path / DRAFTS[0]).write_text("no folder")
+    with pytest.raises(VaultError, match="Not a directory"):
+        vault.restore_modules(node.host, boot_set)
+
+
+def test_a_tree_that_cannot_be_put_back_leaves_no_draft(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    boot_set, tree = kept_with_modules(node)
+    shutil.rmtree(tmp_path / TREE)
+    (tree / "kernel/net/toy.ko").write_text("damaged")
+    with pytest.raises(VaultError, match="is not what"):
+        vault.restore_modules(node.host, boot_set)
+    assert drafts(node) == []
+
+
 LIST = f"var/lib/dpkg/info/linux-image-{RELEASE}.list"
 
 
