@@ -5,14 +5,13 @@ is replaced once the journal has that: a power cut between the two tells the sam
 the law of the journal (core.transactions) counts it once.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from trialboot.core.facts import BootId, Unknown
+from trialboot.core.facts import BootId, Package, Unknown
 from trialboot.core.outlook import Outlook
 from trialboot.core.transactions import (
-    NOBODY,
-    SILENT,
     Journal,
     Moment,
     Note,
@@ -28,6 +27,8 @@ from trialboot.readers import kernel, spool
 from trialboot.writers import store
 
 JOURNAL: Final = f"{store.STATE}/transactions.json"
+MOST_BYTES: Final = 8 << 20
+"""A journal that is larger is not ours: the rows of one are bounded, and the daemon is small."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +53,19 @@ class PackageRuns:
         self.journal: Journal = self._load()
 
     def _load(self) -> Journal:
-        found = store.load(self._host, JOURNAL, tuple[Transaction, ...])
+        found = self._found()
         if isinstance(found, Unknown):
             aside = store.set_aside(self._host, JOURNAL)
             self.trouble = f"{found.why}; it was set aside as {aside}, a new journal begins"
             return ()
         return found or ()
+
+    def _found(self) -> Journal | Unknown | None:
+        with suppress(OSError):  # what is wrong with it says who reads it
+            size = self._host.path(JOURNAL).stat().st_size
+            if size > MOST_BYTES:
+                return Unknown(f"{JOURNAL} has {size} bytes, more than a journal may have")
+        return store.load(self._host, JOURNAL, tuple[Transaction, ...])
 
     @property
     def manager(self) -> str:
@@ -68,14 +76,7 @@ class PackageRuns:
     def take_notes(self) -> Heard:
         """Fold in what the hooks left. Raises `StoreError` with the notes still there."""
         spooled = spool.read_notes(self._host)
-        self._keep(
-            take(
-                self.journal,
-                spooled.notes,
-                boot=self._boot,
-                alive=self._alive(spooled.notes),
-            )
-        )
+        self._keep(self._with(spooled.notes))
         spool.remove_notes(self._host, spooled.files)
         ends = [note for note in spooled.notes if note.event == "end"]
         return Heard(
@@ -85,15 +86,21 @@ class PackageRuns:
         )
 
     def look_for_the_dead(self) -> bool:
-        """Tell whether the run that was open is over because its leader is gone."""
-        open_one = under_way(self.journal)
-        if open_one is None:
+        """Tell whether the run that was open is over, though nobody told."""
+        if under_way(self.journal) is None:
             return False
-        uptime = kernel.read_uptime(self._host)
-        if open_one.leader == NOBODY and uptime - open_one.heard[0] > SILENT:
-            return True  # «settle» ends it
-        self._keep(take(self.journal, (), boot=self._boot, alive=self._alive(())))
+        self._keep(self._with(()))
         return under_way(self.journal) is None
+
+    def _with(self, notes: tuple[Note, ...]) -> Journal:
+        return take(
+            self.journal,
+            notes,
+            boot=self._boot,
+            uptime=kernel.read_uptime(self._host),
+            alive=self._alive(notes),
+            locked=spool.is_locked(self._host),
+        )
 
     def settle(self, outlook: Outlook, time: str) -> Transaction | None:
         """Add what a snapshot found in the package databases; give what ended by it, if any."""
@@ -106,9 +113,12 @@ class PackageRuns:
                 outlook.packages,
                 now=now,
                 alive=self._alive(()),
+                locked=spool.is_locked(self._host),
             )
         )
-        store.accept_packages(self._host)
+        # What a list that was seen differs by is told first: a later look tells it.
+        if isinstance(outlook.packages, tuple) or not self._has_packages():
+            store.accept_packages(self._host)
         last = self.journal[-1] if self.journal else None
         return last if last and last.settled and not before.get(last.key) else None
 
@@ -116,6 +126,10 @@ class PackageRuns:
         if journal != self.journal:
             store.save(self._host, JOURNAL, journal)
             self.journal = journal
+
+    def _has_packages(self) -> bool:
+        """Tell whether there is a package list that the next one can be held against."""
+        return isinstance(store.load(self._host, store.PACKAGES, tuple[Package, ...]), tuple)
 
     def _alive(self, notes: tuple[Note, ...]) -> frozenset[int]:
         return spool.read_alive(self._host, suspects(self.journal, notes))

@@ -65,13 +65,16 @@ class Daemon:
         self._looks += 1
         before, self._packages = self._packages, self._read()
         notes = [self._numbered(note) for note in self._debian.notes()]
-        journal = take(self._journal, notes, boot=boot, alive=frozenset())
+        journal = take(
+            self._journal, notes, boot=boot, uptime=0.0, alive=frozenset(), locked=False
+        )
         self._journal = settle(
             journal,
             read_database(self._host).condition,
             difference(before, self._packages),
             now=Moment(boot=boot, uptime=read_uptime(Host()), time=NOW),
             alive=frozenset(),
+            locked=False,
         )
         assert all(each.state is not State.OPEN for each in self._journal)
         return list(self._journal[known:])

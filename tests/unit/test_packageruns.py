@@ -2,6 +2,10 @@
 
 import json
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +14,10 @@ import pytest
 from trialboot.core.facts import BootId, EntryId, Unknown
 from trialboot.core.outlook import Outlook
 from trialboot.core.protection import Level, Protection
-from trialboot.core.transactions import State
+from trialboot.core.transactions import PackageChange, State
 from trialboot.errors import StoreError
 from trialboot.host import Host
-from trialboot.packageruns import JOURNAL, PackageRuns
+from trialboot.packageruns import JOURNAL, MOST_BYTES, PackageRuns
 from trialboot.readers.spool import FOLDER
 from trialboot.writers import store
 
@@ -136,6 +140,51 @@ def test_a_run_that_nobody_leads_is_over_after_ten_silent_minutes(place: Place) 
     assert ended.state is State.INTERRUPTED
 
 
+HOLD = """
+import fcntl, sys
+file = open(sys.argv[1], "w")
+fcntl.lockf(file, fcntl.LOCK_EX)
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def dpkg_at_work(place: Place) -> Iterator[None]:
+    """Hold dpkg's lock in another process, as dpkg does."""
+    place.write("/var/lib/dpkg/lock", "")
+    argv = [sys.executable, "-c", HOLD, str(place.root / "var/lib/dpkg/lock")]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"\n"
+        yield
+        holder.communicate()
+
+
+def test_a_run_whose_leader_was_killed_goes_on_while_its_dpkg_does(place: Place) -> None:
+    runs = place.runs()
+    place.note(300, "begin", KERNEL)
+    runs.take_notes()
+    shutil.rmtree(place.root / f"proc/{APT}")
+    with dpkg_at_work(place):
+        assert runs.look_for_the_dead() is False
+        assert runs.settle(outlook(), TIME) is None
+        assert runs.manager == "apt"
+    assert runs.look_for_the_dead() is True
+    assert runs.journal[-1].why.endswith("is gone and never told its end")
+
+
+def test_a_leader_that_stays_keeps_no_silent_run_open(place: Place) -> None:
+    runs = place.runs()
+    place.note(300, "begin", KERNEL)
+    runs.take_notes()
+    place.write("/proc/uptime", "901.00 1.00")
+    with dpkg_at_work(place):
+        assert runs.look_for_the_dead() is False
+    assert runs.look_for_the_dead() is True
+    assert (runs.manager, runs.journal[-1].why) == ("", "it never told its end")
+
+
 def test_what_the_database_tells_is_remembered_before_its_list_is_accepted(place: Place) -> None:
     runs = place.runs()
     place.note(300, "begin", KERNEL)
@@ -148,6 +197,44 @@ def test_what_the_database_tells_is_remembered_before_its_list_is_accepted(place
     assert place.host.read_text(store.PACKAGES) == "newer"
     assert not place.host.exists(store.PACKAGES_SEEN)
     assert runs.settle(outlook(), TIME) is None
+
+
+NOT_READ = Unknown("the database cannot be read")
+
+
+def test_a_list_is_not_accepted_whose_difference_nobody_told(place: Place) -> None:
+    """A snapshot saw a newer list, the daemon died, the next snapshot could read nothing."""
+    runs = place.runs()
+    store.save(place.host, store.PACKAGES, ())
+    place.write(store.PACKAGES_SEEN, "newer")
+    runs.settle(outlook(packages=NOT_READ), TIME)
+    assert place.host.read_text(store.PACKAGES_SEEN) == "newer"
+    change = PackageChange(name="a", architecture="all", before="1", after="2")
+    ended = runs.settle(outlook(packages=(change,)), TIME)
+    assert ended is not None
+    assert ended.changes == (change,)
+    assert place.host.read_text(store.PACKAGES) == "newer"
+
+
+@pytest.mark.parametrize("before", [None, "", "no list"])
+def test_the_first_list_is_accepted_as_one_to_hold_the_next_against(
+    place: Place, before: str | None
+) -> None:
+    if before is not None:
+        place.write(store.PACKAGES, before)
+    place.write(store.PACKAGES_SEEN, "first")
+    place.runs().settle(outlook(packages=NOT_READ), TIME)
+    assert place.host.read_text(store.PACKAGES) == "first"
+
+
+def test_a_journal_that_is_too_large_is_not_read_but_set_aside(place: Place) -> None:
+    store.save(place.host, JOURNAL, ())
+    path = place.root / JOURNAL.lstrip("/")
+    path.write_bytes(path.read_bytes().ljust(MOST_BYTES))
+    assert place.runs().trouble == ""
+    path.write_bytes(path.read_bytes() + b" ")
+    assert f"has {MOST_BYTES + 1} bytes" in place.runs().trouble
+    assert not path.exists()
 
 
 def test_a_journal_that_cannot_be_read_is_set_aside(place: Place) -> None:

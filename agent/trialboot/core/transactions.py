@@ -18,11 +18,15 @@ QUIET: Final = 60.0
 """Seconds after its end in which a leader may begin again and it is the same transaction:
 unattended-upgrades reopens its cache between its steps, which takes seconds on a busy node."""
 SILENT: Final = 600.0
-"""Seconds without a note after which a run is over that nobody leads, as far as can be told."""
+"""Seconds without a note after which a run is over, where no package database is locked."""
 KEPT: Final = 200
 """Transactions that the journal holds."""
 PLANNED_AT_MOST: Final = 500
 """Names that are remembered of a plan."""
+ROWS: Final = 2000
+"""Changes and planned names that the whole journal holds: the daemon that reads it is small."""
+TEXT_AT_MOST: Final = 1000
+"""Characters that are kept of a command, a user's name or a reason."""
 NOT_TOLD: Final = "not told"
 """The manager of a change that no hook told of."""
 
@@ -163,6 +167,8 @@ class Transaction:
     planned: tuple[str, ...] = ()
     """Names of the packages, in the order of the plan."""
     changes: tuple[PackageChange, ...] | Unknown = ()
+    changed: int | None = None
+    """How many changes there were, once some of them were dropped; see `changed_count`."""
     frontend: bool = False
     """It was a frontend that told its beginning: what its runs of dpkg tell lies in between."""
     settled: bool = False
@@ -178,6 +184,16 @@ Journal = tuple[Transaction, ...]
 def under_way(journal: Journal) -> Transaction | None:
     """Give the open transaction, if there is one."""
     return next((each for each in journal if each.state is State.OPEN), None)
+
+
+def changed_count(transaction: Transaction) -> int | None:
+    """Tell how many changes a transaction made, also those that were dropped; None: not known.
+
+    Exact, but where a later cycle changed again what had been dropped: that counts twice.
+    """
+    if isinstance(transaction.changes, Unknown):
+        return None
+    return len(transaction.changes) if transaction.changed is None else transaction.changed
 
 
 def suspects(journal: Journal, notes: Iterable[Note] = ()) -> tuple[tuple[int, float], ...]:
@@ -241,18 +257,26 @@ _ENDS: Final = frozenset({"end", "dpkg-end"})
 
 
 def take(
-    journal: Journal, notes: Sequence[Note], *, boot: BootId, alive: frozenset[int]
+    journal: Journal,
+    notes: Sequence[Note],
+    *,
+    boot: BootId,
+    uptime: float,
+    alive: frozenset[int],
+    locked: bool,
 ) -> Journal:
     """Fold notes, in the order they were left, into the journal.
 
-    `boot` is the present one; `alive` are the pids of those `suspects` that live. A torn note and
-    one of a kernel hook or a trigger change nothing: they only tell when to look.
+    `boot` is the present one, `uptime` the seconds since its kernel started; `alive` are the pids
+    of those `suspects` that live; `locked` tells that somebody holds a package database: a run
+    whose leader was killed goes on in its dpkg. A torn note and one of a kernel hook or a trigger
+    change nothing: they only tell when to look.
     """
     for note in notes:
         if _is_about_a_run(note) and not _is_heard(journal, note):
             fold = _begin if note.event in _BEGINS else _end
             journal = fold(journal, note, alive)
-    return tuple(_checked(each, boot, alive) for each in journal)[-KEPT:]
+    return _bounded(_checked(journal, boot, uptime, alive, locked=locked))
 
 
 def _is_about_a_run(note: Note) -> bool:
@@ -393,32 +417,42 @@ def _planned(before: tuple[str, ...], note: Note) -> tuple[str, ...]:
 # --- those that never told their end ------------------------------------------------------------
 
 
-def _checked(each: Transaction, boot: BootId, alive: frozenset[int]) -> Transaction:
-    if each.state is not State.OPEN:
-        return each
-    if each.boot != boot:
-        return _cut_off(each)
-    return _killed(each) if _is_dead(each, alive) else each
+def _checked(
+    journal: Journal, boot: BootId, uptime: float, alive: frozenset[int], *, locked: bool
+) -> Journal:
+    """End those that are over though nobody told; who holds a database is at work."""
+
+    def checked(each: Transaction) -> Transaction:
+        if each.state is not State.OPEN:
+            return each
+        if each.boot != boot:
+            return _cut_off(each)
+        if locked:
+            return each
+        if _is_dead(each, alive):
+            return _killed(each)
+        # Its leader is not known, or is a program that stays: aptitude, a management agent.
+        silent = uptime - each.heard[0] > SILENT
+        return _interrupted(each, "it never told its end") if silent else each
+
+    return tuple(map(checked, journal))
 
 
 def _is_dead(each: Transaction, alive: frozenset[int]) -> bool:
     return each.leader != NOBODY and each.leader.pid not in alive
 
 
-def _is_silent(each: Transaction, now: Moment) -> bool:
-    """Tell one that nobody leads and that no note came from for long."""
-    open_here = each.state is State.OPEN and each.boot == now.boot
-    return open_here and each.leader == NOBODY and now.uptime - each.heard[0] > SILENT
-
-
 def _cut_off(each: Transaction) -> Transaction:
-    return replace(each, state=State.INTERRUPTED, why="power loss or reset")
+    return _interrupted(each, "power loss or reset")
 
 
 def _killed(each: Transaction) -> Transaction:
-    leader = each.leader
-    who = f"{leader.name} (process {leader.pid}) is gone and" if leader != NOBODY else "it"
-    return replace(each, state=State.INTERRUPTED, why=f"{who} never told its end")
+    who = f"{each.leader.name} (process {each.leader.pid})"
+    return _interrupted(each, f"{who} is gone and never told its end")
+
+
+def _interrupted(each: Transaction, why: str) -> Transaction:
+    return replace(each, state=State.INTERRUPTED, why=why)
 
 
 # --- what the package database tells ------------------------------------------------------------
@@ -431,6 +465,7 @@ def settle(
     *,
     now: Moment,
     alive: frozenset[int],
+    locked: bool,
 ) -> Journal:
     """Add what the package database tells: what changed since it was read last, and how it is.
 
@@ -438,19 +473,25 @@ def settle(
     whose manager was not told. To settle again with the same difference adds nothing, so the
     journal may be stored before the package list that the next difference is taken from.
     """
-    journal = tuple(
-        _checked(each, now.boot, alive) if not _is_silent(each, now) else _killed(each)
-        for each in journal
-    )
+    journal = _checked(journal, now.boot, now.uptime, alive, locked=locked)
     if not journal or journal[-1].settled:
         if isinstance(changes, Unknown) or not changes or _has_them(journal, changes):
             return journal
         journal = (*journal, _untold(journal, now))
     last = journal[-1]
-    last = replace(last, changes=combined(last.changes, changes))
+    last = _with_changes(last, changes)
     if last.state is not State.OPEN:
         last = _judged(last, condition)
-    return (*journal[:-1], last)[-KEPT:]
+    return _bounded((*journal[:-1], last))
+
+
+def _with_changes(last: Transaction, changes: tuple[PackageChange, ...] | Unknown) -> Transaction:
+    whole, changed = combined(last.changes, changes), last.changed
+    if isinstance(whole, Unknown) or isinstance(last.changes, Unknown):
+        changed = None
+    elif changed is not None:
+        changed += len(whole) - len(last.changes)
+    return replace(last, changes=whole, changed=changed)
 
 
 def _has_them(journal: Journal, changes: tuple[PackageChange, ...]) -> bool:
@@ -461,6 +502,8 @@ def _has_them(journal: Journal, changes: tuple[PackageChange, ...]) -> bool:
     known = journal[-1].changes if journal else ()
     if isinstance(known, Unknown):
         return False
+    if journal and journal[-1].changed is not None:
+        return bool(known) and _cut(changes, len(known)) == known
     (gone, came), (lost, found) = _sides(known), _sides(changes)
     replaced = {place for place, _ in found}
     return found <= came and {row for row in lost if row[0] not in replaced} <= gone
@@ -527,6 +570,59 @@ def _what_is_unknown(condition: Condition) -> str:
     parts = (condition.half_done, condition.updates, condition.unfinished)
     unread = [part.why for part in parts if isinstance(part, Unknown)]
     return f"whether it is whole is not known: {'; '.join(unread)}" if unread else ""
+
+
+# --- what is held of them -----------------------------------------------------------------------
+
+
+def _bounded(journal: Iterable[Transaction]) -> Journal:
+    """Hold the newest transactions, and rows of the newest of them: of the rest, how many."""
+    held: list[Transaction] = []
+    room = ROWS
+    for each in reversed(tuple(journal)[-KEPT:]):
+        one = _short(each if held else _newest(each))
+        rows = _rows(one)
+        if rows > room:
+            one, room = _without_rows(one), 0
+        else:
+            room -= rows
+        held.append(one)
+    return tuple(reversed(held))
+
+
+def _rows(each: Transaction) -> int:
+    changes = 0 if isinstance(each.changes, Unknown) else len(each.changes)
+    return len(each.planned) + changes
+
+
+def _newest(each: Transaction) -> Transaction:
+    if isinstance(each.changes, Unknown) or _rows(each) <= ROWS:
+        return each
+    cut = _cut(each.changes, ROWS - len(each.planned))
+    return replace(each, changes=cut, changed=changed_count(each))
+
+
+def _without_rows(each: Transaction) -> Transaction:
+    if isinstance(each.changes, Unknown):
+        return replace(each, planned=())
+    return replace(each, planned=(), changes=(), changed=changed_count(each))
+
+
+def _cut(changes: tuple[PackageChange, ...], most: int) -> tuple[PackageChange, ...]:
+    """Give some of the changes, sorted, first of all those of packages that matter for a boot."""
+    by_weight = sorted(changes, key=lambda each: (not touches_boot((each.name,)), each))
+    return tuple(sorted(by_weight[:most]))
+
+
+def _short(each: Transaction) -> Transaction:
+    if max(len(each.command), len(each.user), len(each.why)) <= TEXT_AT_MOST:
+        return each
+    return replace(
+        each,
+        command=each.command[:TEXT_AT_MOST],
+        user=each.user[:TEXT_AT_MOST],
+        why=each.why[:TEXT_AT_MOST],
+    )
 
 
 # --- differences --------------------------------------------------------------------------------
@@ -653,7 +749,7 @@ def _how_much(transaction: Transaction) -> str:
         return f"what it changed is not known ({changes.why})"
     if transaction.state is State.OPEN:
         return f"{_packages(len(transaction.planned))} planned"
-    return f"{_packages(len(changes))} changed"
+    return f"{_packages(changed_count(transaction) or 0)} changed"
 
 
 def _packages(number: int) -> str:

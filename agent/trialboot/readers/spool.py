@@ -4,8 +4,10 @@ The format is that of packaging/dpkg/package-hook: `key=value` lines, the last o
 without it is torn. What the hooks know of processes is completed here: which of them still live.
 """
 
+import fcntl
 import os
 import re
+import struct
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -146,3 +148,38 @@ def _lives(stat: Path, seen: float) -> bool:
         return True
     started = int(fields[_STARTED]) / os.sysconf("SC_CLK_TCK")
     return fields[0] not in {"Z", "X"} and started <= seen + _SLACK
+
+
+_LOCKS: Final = (
+    "/var/lib/dpkg/lock-frontend",
+    "/var/lib/dpkg/lock",
+    "/var/lib/rpm/.rpm.lock",
+    "/usr/lib/sysimage/rpm/.rpm.lock",
+)
+"""Files that dpkg, apt and rpm lock with fcntl(2) for as long as they change their databases."""
+_FLOCK: Final = "hhqqi"
+"""struct flock of fcntl(2): type, whence, start, length, pid."""
+
+
+def is_locked(host: Host) -> bool:
+    """Tell whether anybody holds a package database. Where that cannot be asked it counts as held.
+
+    To ask takes no lock and needs no right to write; to close a file that was asked about would
+    let go only locks of this very process, which has none.
+    """
+    return any(_is_held(host.path(lock)) for lock in _LOCKS)
+
+
+def _is_held(lock: Path) -> bool:
+    question = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    try:
+        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            answer = fcntl.fcntl(descriptor, fcntl.F_GETLK, question)
+        finally:
+            os.close(descriptor)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return bool(struct.unpack(_FLOCK, answer)[0] != fcntl.F_UNLCK)

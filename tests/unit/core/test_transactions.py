@@ -1,5 +1,6 @@
 """From notes to transactions: one run is one, nothing is lost, and at most one is open."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,9 @@ from trialboot.core.transactions import (
     NOT_TOLD,
     PLANNED_AT_MOST,
     QUIET,
+    ROWS,
+    SILENT,
+    TEXT_AT_MOST,
     WHOLE,
     Condition,
     HalfDone,
@@ -27,6 +31,7 @@ from trialboot.core.transactions import (
     PackageChange,
     State,
     Transaction,
+    changed_count,
     combined,
     difference,
     leader_of,
@@ -71,8 +76,14 @@ def note(event: str, at: float, pid: int = 100, name: str = "apt-get", **more: A
     )
 
 
-def taken(*notes: Note, journal: Journal = (), alive: frozenset[int] = ALIVE) -> Journal:
-    return take(journal, notes, boot=BOOT, alive=alive)
+def taken(
+    *notes: Note,
+    journal: Journal = (),
+    uptime: float = 0.0,
+    alive: frozenset[int] = ALIVE,
+    locked: bool = False,
+) -> Journal:
+    return take(journal, notes, boot=BOOT, uptime=uptime, alive=alive, locked=locked)
 
 
 def settled(
@@ -80,8 +91,10 @@ def settled(
     changes: tuple[PackageChange, ...] | Unknown = (),
     condition: Condition = WHOLE,
     alive: frozenset[int] = frozenset(),
+    *,
+    locked: bool = False,
 ) -> Journal:
-    return settle(journal, condition, changes, now=NOW, alive=alive)
+    return settle(journal, condition, changes, now=NOW, alive=alive, locked=locked)
 
 
 def change(name: str, before: str = "1", after: str = "2") -> PackageChange:
@@ -397,7 +410,7 @@ def test_after_what_is_unknown_a_change_stands_alone() -> None:
 
 
 def test_the_same_difference_twice_is_told_once_also_where_cycles_were_added_up() -> None:
-    journal = settled(taken(note("begin", 5)), (change("a"), change("b")), alive=ALIVE)
+    journal = settled(taken(note("begin", 5)), (change("a"), change("b")), locked=True)
     rest = (change("a", "2", "3"), change("b", "2", ""))
     once = settled(taken(note("end", 9), journal=journal), rest)
     assert once[0].changes == (change("a", "1", "3"), change("b", "1", ""))
@@ -407,17 +420,62 @@ def test_the_same_difference_twice_is_told_once_also_where_cycles_were_added_up(
 
 
 def test_an_open_run_is_left_open_while_its_leader_lives() -> None:
-    (one,) = settled(taken(note("begin", 5)), (change("a"),), alive=ALIVE)
+    (one,) = settled(taken(note("begin", 400)), (change("a"),), alive=ALIVE)
     assert (one.state, one.changes, one.settled) == (State.OPEN, (change("a"),), False)
     (dead,) = settled((one,), (change("b"),))
     assert (dead.state, dead.changes) == (State.INTERRUPTED, (change("a"), change("b")))
 
 
-@pytest.mark.parametrize(("at", "state"), [(300, State.OPEN), (299, State.INTERRUPTED)])
-def test_a_run_that_nobody_leads_is_over_when_it_has_been_silent(at: float, state: State) -> None:
-    (one,) = settled(taken(note("begin", at, chain=())))
-    assert one.state is state
-    assert one.why == ("it never told its end" if state is State.INTERRUPTED else "")
+LONG_AGO = NOW.uptime - SILENT - 1
+OVER: dict[str, tuple[Note, bool, str]] = {
+    "its leader was killed, and its dpkg goes on": (note("begin", 899, 300), True, ""),
+    "its leader was killed, and so was its dpkg": (
+        note("begin", 899, 300),
+        False,
+        "apt-get (process 300) is gone and never told its end",
+    ),
+    "nobody leads it, and a note was heard lately": (note("begin", 300, chain=()), False, ""),
+    "nobody leads it, and it is silent": (
+        note("begin", LONG_AGO, chain=()),
+        False,
+        "it never told its end",
+    ),
+    "nobody leads it, and its dpkg is at work": (note("begin", LONG_AGO, chain=()), True, ""),
+    "its leader stays, and it is silent": (
+        note("begin", LONG_AGO, name="aptitude"),
+        False,
+        "it never told its end",
+    ),
+    "its leader stays, and its dpkg is at work": (
+        note("begin", LONG_AGO, name="aptitude"),
+        True,
+        "",
+    ),
+    "the power went, and another run is at work": (
+        note("begin", LONG_AGO, boot=OLDER),
+        True,
+        "power loss or reset",
+    ),
+}
+
+
+@pytest.mark.parametrize(("begin", "locked", "why"), OVER.values(), ids=OVER)
+def test_a_run_is_over_when_nobody_is_at_work(begin: Note, *, locked: bool, why: str) -> None:
+    state = State.INTERRUPTED if why else State.OPEN
+    (one,) = taken(begin, uptime=NOW.uptime, locked=locked)
+    assert (one.state, one.why) == (state, why)
+    (same,) = settled(taken(begin, locked=True), alive=ALIVE, locked=locked)
+    assert (same.state, same.why) == (state, why)
+
+
+def test_the_lock_of_who_comes_next_keeps_no_dead_run_open() -> None:
+    journal = taken(note("begin", 5, 300), note("begin", 6, 200), locked=True)
+    assert states(journal) == ["interrupted/1", "open/1"]
+
+
+def test_a_run_that_was_given_up_in_silence_may_still_tell_its_end() -> None:
+    silent = taken(note("begin", LONG_AGO), uptime=NOW.uptime)
+    assert states(taken(note("end", NOW.uptime), journal=silent)) == ["closed/1"]
 
 
 def history(**more: str) -> HistoryRecord:
@@ -469,6 +527,11 @@ CONDITIONS: dict[str, tuple[Condition, State, str]] = {
         State.FAILED,
         "dnf: transaction 3 was not ended",
     ),
+    "what dnf says is unknown, the rest broken": (
+        Condition(unfinished=Unknown("history: no"), updates=("0001",)),
+        State.FAILED,
+        "dpkg was stopped in the middle of its records",
+    ),
     "one half unknown, the other broken": (
         Condition(half_done=Unknown("status: no"), updates=("0001",)),
         State.FAILED,
@@ -505,6 +568,107 @@ def test_an_interrupted_run_stays_so_whatever_the_database_says(first: Note) -> 
     (one,) = settled(taken(first), (change("a"),), Condition(half_done=(POSTFIX,)))
     assert one.state is State.INTERRUPTED
     assert one.changes == (change("a"),)
+
+
+# --- what is held of them -----------------------------------------------------------------------
+
+
+def many(number: int, first: str = "p") -> tuple[PackageChange, ...]:
+    return tuple(change(f"{first}{n:05}") for n in range(number))
+
+
+def rows(journal: Journal) -> int:
+    return sum(
+        len(each.planned) + (len(each.changes) if isinstance(each.changes, tuple) else 0)
+        for each in journal
+    )
+
+
+def runs_of(sizes: list[int]) -> Journal:
+    """Give a journal of runs, each with a plan and changes of this size, oldest first."""
+    journal: Journal = ()
+    for n, size in enumerate(sizes):
+        plan = tuple(f"{each.name} 1 2" for each in many(size))
+        at = 1000.0 * n
+        run = (note("begin", at, n + 1, packages=plan), note("end", at + 1, n + 1))
+        journal = settled(taken(*run, journal=journal), many(size, f"{n}-"))
+    return journal
+
+
+def test_rows_are_held_of_the_newest_and_of_the_others_how_many() -> None:
+    journal = runs_of([300, 1, 0, 600, 300])
+    assert [len(each.planned) for each in journal] == [0, 1, 0, 500, 300]
+    assert [each.changed for each in journal] == [300, None, None, None, None]
+    assert [changed_count(each) for each in journal] == [300, 1, 0, 600, 300]
+    assert words(journal[0]) == "apt: 300 packages changed, closed"
+
+
+def test_once_rows_are_dropped_so_are_all_that_are_older() -> None:
+    journal = runs_of([1, 400, 400, 400])
+    assert [len(each.planned) for each in journal] == [0, 0, 400, 400]
+    assert [changed_count(each) for each in journal] == [1, 400, 400, 400]
+
+
+@given(st.lists(st.integers(0, 3000), min_size=1, max_size=8))
+@settings(deadline=None, max_examples=20)
+def test_the_rows_of_a_journal_are_bounded_and_the_counts_exact(sizes: list[int]) -> None:
+    journal = runs_of(sizes)
+    assert rows(journal) <= ROWS
+    assert [changed_count(each) for each in journal] == sizes
+    assert taken(journal=journal) == journal, "to bound it again changes nothing"
+
+
+def test_a_full_journal_is_small_on_disk() -> None:
+    journal: Journal = ()
+    for n in range(KEPT + 5):
+        plan = tuple(f"linux-image-and-a-long-name-{m} 1" for m in range(500))
+        run = (note("begin", 99.0 * n, n + 1, packages=plan, command="x" * 60000),)
+        journal = taken(*run, note("end", 99.0 * n + 1, n + 1), journal=journal)
+        journal = settled(journal, many(500, f"{n}-a-name-of-some-length-"))
+    assert len(journal) == KEPT
+    assert len(json.dumps(plain(journal), indent=1)) < 2**20
+
+
+def test_the_newest_is_cut_too_and_what_boots_stays_of_it() -> None:
+    last = change("zfs-dkms")
+    (one,) = settled(taken(*RUN), (*many(2999), last))
+    assert isinstance(one.changes, tuple)
+    assert len(one.changes) == ROWS - len(one.planned)
+    assert one.changes == tuple(sorted(one.changes))
+    assert last in one.changes
+    assert changed_count(one) == 3000
+
+
+def test_what_was_cut_is_known_when_it_is_told_again() -> None:
+    once = settled(taken(*RUN), many(3000))
+    assert settled(once, many(3000)) == once
+    assert len(settled(once, many(2999))) == 1, "it was in there"
+    for other in (many(3000, "q"), many(1), (change("z"),)):
+        assert len(settled(once, other)) == 2
+
+
+def test_cycles_after_a_cut_are_counted() -> None:
+    journal = settled(taken(*RUN), many(3000))
+    journal = taken(note("begin", 30), note("end", 40), journal=journal)
+    (one,) = settled(journal, many(5, "a"))
+    assert changed_count(one) == 3005
+    (lost,) = settled(taken(note("begin", 50), note("end", 60), journal=(one,)), Unknown("x"))
+    assert (lost.changed, changed_count(lost)) == (None, None)
+
+
+def test_of_what_is_unknown_only_the_plan_is_dropped() -> None:
+    journal = settled(taken(*RUN), Unknown("no list"))
+    run = (note("begin", 500, 200), note("end", 501, 200))
+    old, _ = settled(taken(*run, journal=journal), many(ROWS))
+    assert (old.planned, old.changes, changed_count(old)) == ((), Unknown("no list"), None)
+    huge = tuple(f"p{n}" for n in range(ROWS + 1))
+    (kept,) = taken(journal=(replace(old, planned=huge),))
+    assert kept.planned == ()
+
+
+def test_long_texts_are_cut() -> None:
+    (one,) = taken(note("begin", 1, command="c" * 5000, user="u" * 5000))
+    assert (len(one.command), len(one.user)) == (TEXT_AT_MOST, TEXT_AT_MOST)
 
 
 # --- differences --------------------------------------------------------------------------------
@@ -630,6 +794,22 @@ class Hosts(RuleBasedStateMachine):
         self.runs: dict[int, str] = {}
         self.told = 0
         self.boot, self.boots, self.clock, self.next_pid = BOOT, 0, 0.0, 1000
+        self.locked = False
+
+    def take(self, journal: Journal, notes: list[Note]) -> Journal:
+        alive = frozenset(self.runs)
+        return take(
+            journal,
+            notes,
+            boot=self.boot,
+            uptime=self.clock,
+            alive=alive,
+            locked=self.locked,
+        )
+
+    @rule(locked=st.booleans())
+    def dpkg_locks_or_lets_go(self, locked: bool) -> None:  # noqa: FBT001  drawn by hypothesis
+        self.locked = locked
 
     @initialize(pids=st.lists(st.integers(2, 9), min_size=1, max_size=3, unique=True))
     def managers_run(self, pids: list[int]) -> None:
@@ -670,10 +850,9 @@ class Hosts(RuleBasedStateMachine):
 
     @rule(crash=st.booleans())
     def the_daemon_takes_notes(self, crash: bool) -> None:  # noqa: FBT001  drawn by hypothesis
-        alive = frozenset(self.runs)
         before = {each.key for each in self.journal}
-        once = take(self.journal, self.spool, boot=self.boot, alive=alive)
-        assert take(once, self.spool, boot=self.boot, alive=alive) == once
+        once = self.take(self.journal, self.spool)
+        assert self.take(once, self.spool) == once
         assert before <= {each.key for each in once}, "nothing is lost"
         heard = {(each.boot, each.heard) for each in once}
         for left in self.spool:
@@ -693,9 +872,10 @@ class Hosts(RuleBasedStateMachine):
         condition = Condition(updates=("0001",) if broken else ())
         now = Moment(boot=self.boot, uptime=self.clock, time=NOW.time)
         alive = frozenset(self.runs)
-        once = settle(self.journal, condition, changes, now=now, alive=alive)
+        known: dict[str, Any] = {"now": now, "alive": alive, "locked": self.locked}
+        once = settle(self.journal, condition, changes, **known)
         if under_way(once) is None:
-            assert settle(once, condition, changes, now=now, alive=alive) == once
+            assert settle(once, condition, changes, **known) == once
         assert len(self.journal) <= len(once) <= len(self.journal) + 1
         self.journal = once
 
@@ -709,9 +889,8 @@ class Hosts(RuleBasedStateMachine):
 
     @invariant()
     def what_was_folded_changes_nothing_when_it_comes_again(self) -> None:
-        alive = frozenset(self.runs)
-        now = take(self.journal, (), boot=self.boot, alive=alive)
-        assert take(self.journal, self.folded, boot=self.boot, alive=alive) == now
+        now = self.take(self.journal, [])
+        assert self.take(self.journal, self.folded) == now
 
     @invariant()
     def the_record_on_disk_is_the_same(self) -> None:

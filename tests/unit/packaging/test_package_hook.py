@@ -362,7 +362,7 @@ def test_all_cycles_of_one_run_are_one_transaction(place: Place, tmp_path: Path)
     notes = read_notes(host).notes
     boot = BootId(notes[0].boot)
     alive = read_alive(Host(), suspects((), notes))
-    (only,) = take((), notes, boot=boot, alive=alive)
+    (only,) = take((), notes, boot=boot, uptime=0.0, alive=alive, locked=False)
     assert (only.manager, only.leader.name, only.cycles) == ("apt", "apt-get", 3)
     assert (only.state, only.planned) == (State.CLOSED, ("libfoo1",))
 

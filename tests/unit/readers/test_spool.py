@@ -1,7 +1,10 @@
 """Notes of the package manager's hooks: read in order, and gone once they are remembered."""
 
+import errno
+import fcntl
 import os
 import subprocess
+import sys
 import time
 import tracemalloc
 from pathlib import Path
@@ -16,6 +19,7 @@ from trialboot.host import Host
 from trialboot.readers.spool import (
     FOLDER,
     in_order,
+    is_locked,
     parse_note,
     read_alive,
     read_notes,
@@ -242,3 +246,75 @@ def test_this_process_lives_and_one_that_ended_does_not() -> None:
     child.communicate()
     assert read_alive(host, us) == {os.getpid()}
     assert read_alive(host, [(os.getpid(), 0.0)]) == frozenset(), "it was started later"
+
+
+# --- locks --------------------------------------------------------------------------------------
+
+LOCKS = (
+    "var/lib/dpkg/lock-frontend",
+    "var/lib/dpkg/lock",
+    "var/lib/rpm/.rpm.lock",
+    "usr/lib/sysimage/rpm/.rpm.lock",
+)
+
+
+def lock_in(root: Path, name: str) -> Path:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
+
+
+@pytest.mark.parametrize("mode", ["LOCK_EX", "LOCK_SH"])
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_package_database_is_held_as_long_as_its_holder_lives(
+    tmp_path: Path, name: str, mode: str
+) -> None:
+    for each in LOCKS:
+        lock_in(tmp_path, each).chmod(0o640)
+    argv = [sys.executable, "-c", HOLD, str(tmp_path / name), mode]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"\n"
+        assert is_locked(Host(root=tmp_path))
+        assert is_locked(Host(root=tmp_path)), "to ask did not let it go"
+        holder.communicate()
+    assert not is_locked(Host(root=tmp_path))
+
+
+HOLD = """
+import fcntl, os, sys
+file = os.open(sys.argv[1], os.O_RDWR)
+fcntl.lockf(file, getattr(fcntl, sys.argv[2]))
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+def test_to_ask_takes_no_lock(tmp_path: Path) -> None:
+    path = lock_in(tmp_path, LOCKS[0])
+    assert not is_locked(Host(root=tmp_path))
+    with path.open("r+") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_where_there_is_no_database_nobody_holds_one(tmp_path: Path) -> None:
+    assert not is_locked(Host(root=tmp_path))
+    (tmp_path / "var").write_text("no folder")
+    assert not is_locked(Host(root=tmp_path))
+
+
+def test_a_lock_that_cannot_be_opened_counts_as_held(tmp_path: Path) -> None:
+    path = tmp_path / LOCKS[0]
+    path.parent.mkdir(parents=True)
+    path.symlink_to(path.name)
+    with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
+        path.open()
+    assert is_locked(Host(root=tmp_path))
+
+
+def test_what_is_no_file_does_not_stop_who_asks(tmp_path: Path) -> None:
+    path = lock_in(tmp_path, LOCKS[0])
+    path.unlink()
+    os.mkfifo(path)
+    assert not is_locked(Host(root=tmp_path))
