@@ -26,7 +26,6 @@ from trialboot.errors import ConfigError, HostError, LoaderError, TrialbootError
 from trialboot.foreground import serve_page
 from trialboot.host import Host, write_durably
 from trialboot.metrics import render
-from trialboot.readers import kernel
 from trialboot.writers import contentcache, store
 
 _BUS: Final = ("org.trialboot1", "/org/trialboot1", "org.trialboot1.Manager")
@@ -142,7 +141,6 @@ def _state_now(host: Host, config: Config) -> dict[str, Any]:
 
 
 def _state_of(host: Host, mode: str, trial: Trial, outlook: Outlook | None) -> dict[str, Any]:
-    armed = mode == Mode.ARMED
     return report.state_of(
         report.View(
             at=snapshot.moment(host),
@@ -155,16 +153,18 @@ def _state_of(host: Host, mode: str, trial: Trial, outlook: Outlook | None) -> d
             trouble=(),
             counters={},
             against_reboot=against_reboot(
-                trial, outlook, armed=armed, package_run="", unfinished=False
+                trial, outlook, package_run="", unfinished=False, stale=False
             ),
         )
     )
 
 
 def _may_reboot(host: Host, options: argparse.Namespace) -> int:
-    state = report.read_state(host)
-    if state["boot"] and state["boot"] != kernel.read_boot_id(host):
-        raise HostError("what is known is of an earlier boot: is trialbootd.service running?")
+    # Not from the state file: one that a dead daemon left would say yes for ever.
+    try:
+        state = json.loads(host.call(*_BUS, "Status"))
+    except HostError as error:
+        raise HostError(f"{error}; only the running daemon knows (trialbootd.service)") from error
     if options.json:
         _print_json({"format": report.FORMAT, **state["may_reboot"]})
     else:
@@ -173,7 +173,7 @@ def _may_reboot(host: Host, options: argparse.Namespace) -> int:
 
 
 def _change_code(following: Mapping[str, Any] | None) -> int:
-    """0 nothing changes, 1 something does, 2 it is not known: as grep(1) has it."""
+    """0 nothing changes, 1 something does, as git-diff(1) has it; 2 it is not known."""
     if not following or following["changes"] is None:
         return 2
     return int(bool(following["changes"]))
@@ -261,6 +261,8 @@ def _retry(host: Host, _options: argparse.Namespace) -> int:
 
 
 def _allow(host: Host, _options: argparse.Namespace) -> int:
+    if not report.read_state(host)["refused"]:
+        raise HostError("no pre-check speaks against what would boot: there is nothing to allow")
     host.call(*_BUS, "Allow")
     _tell("what a pre-check refused is tried all the same; «trialboot next» shows what follows")
     return 0

@@ -8,6 +8,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from trialboot import journal, report
@@ -26,6 +27,7 @@ from trialboot.core.trial import (
     Event,
     Judged,
     Phase,
+    Policy,
     Retried,
     Seen,
     Trial,
@@ -107,9 +109,14 @@ class Daemon:
         self._node_wait = RETRY_FIRST
         self._runs = PackageRuns(host, self.boot)
         self._stirred = 0.0
+        self._files = -1
+        self._pinning = False
         self._only_to_tell = False
         self._looking_until = 0.0
         self._look_again = False
+        self._disturbed = False
+        self._news = False
+        self._stale = False
         self._stopping = False
 
     # --- life
@@ -151,7 +158,8 @@ class Daemon:
         there = {host.path(path): mask for path, mask in WATCHED.items() if host.exists(path)}
         try:
             if there:
-                self._loop.drain(watch_folders(there), self._stir)
+                self._files = watch_folders(there)
+                self._loop.drain(self._files, self._stir)
         except HostError as error:
             self._trouble["files"] = f"{error}; changes without a package run are seen later"
         self._loop.set_timer("spool", 0)
@@ -211,7 +219,9 @@ class Daemon:
         """Have a snapshot taken; one that is under way may have missed what asks for this one."""
         if self._is_looking():
             self._look_again = True
-        elif self._start(SNAPSHOT):
+            return
+        self._disturbed, self._news = bool(self._runs.manager), False
+        if self._start(SNAPSHOT):
             self._looking_until = self._host.monotonic() + SNAPSHOT_AT_MOST
         else:
             self._loop.set_timer("snapshot", RETRY_MOST)
@@ -244,25 +254,49 @@ class Daemon:
         self._trouble.pop("snapshot", None)
         self._outlook = outlook
         if not only_to_tell:
+            self._tell_booted(outlook)
+        if not only_to_tell and not self._disturbed:
             self._advance_by(outlook)
         self._verify_once()
         self._write_state()
         if only_to_tell:
             report.write_notice(self._host, self._state())
 
-    def _advance_by(self, outlook: Outlook) -> None:
-        at = outlook.taken_at
+    def _tell_booted(self, outlook: Outlook) -> None:
         self._advance(
             Booted(
-                at=at,
+                at=outlook.taken_at,
                 boot=outlook.boot,
                 running=outlook.running,
                 once_pending=outlook.once_pending,
             )
         )
+
+    def _advance_by(self, outlook: Outlook) -> None:
+        """Decide by what was seen while no package run was at work: half-way it is neither."""
+        at = outlook.taken_at
+        self._stale = self._news
+        self._check_controlled(outlook)
         self._mend(outlook)
         self._advance(Seen(at=at, wanted=outlook.wanted))
         self._settle_packages(outlook)
+
+    def _check_controlled(self, outlook: Outlook) -> None:
+        if outlook.controlled or self._config.mode is Mode.OBSERVE:
+            self._trouble.pop("loader", None)
+            return
+        why = "armed by the configuration, but its menu is read and not controlled yet: observed"
+        self._note_trouble("loader", why)
+
+    @property
+    def _mode(self) -> Mode:
+        """What the operator chose, where the boot loader is one that may be written."""
+        controlled = self._outlook is None or self._outlook.controlled
+        return self._config.mode if controlled else Mode.OBSERVE
+
+    @property
+    def _policy(self) -> Policy:
+        return replace(self._config.policy, armed=self._mode is Mode.ARMED)
 
     def _mend(self, outlook: Outlook) -> None:
         """Say loudly that the known-good is not whole, and have it mended."""
@@ -312,7 +346,7 @@ class Daemon:
         if self._decision.todo:
             return  # what was decided comes first; «finish» tries again, then a new snapshot
         before = self._decision.trial
-        self._do(lambda: advance(before, event, self._config.policy, self))
+        self._do(lambda: advance(before, event, self._policy, self))
         self._moved(before)
 
     def _finish(self) -> None:
@@ -344,7 +378,7 @@ class Daemon:
     def _give_up(self, error: VaultError) -> bool:
         event = Unkept(at=self._now(), boot=self.boot, why=str(error))
         try:
-            self._decision = advance(self._decision.trial, event, self._config.policy, self)
+            self._decision = advance(self._decision.trial, event, self._policy, self)
         except TrialbootError as second:
             return self._unfinished(second)
         return False
@@ -372,10 +406,10 @@ class Daemon:
         """Let the pin worker perform the leading actions of the decision on disk."""
         del decision  # it reads them from the record: the same after a power cut
         giving_back = all(isinstance(action, ForgetOnce | Unpin) for action in actions)
-        if self._config.mode is Mode.OBSERVE and not giving_back:
+        if self._mode is Mode.OBSERVE and not giving_back:
             journal.noted("not pinning, for the operator chose to observe meanwhile")
             return  # the next look gives back what the record says is pinned
-        result = self._jobs.run(PIN, PIN_LIMIT)
+        result = self._run_pin()
         if result != "done":
             error = _pin_error(
                 store.load(self._host, store.trouble_of("pin"), store.Trouble), result
@@ -383,6 +417,16 @@ class Daemon:
             if any(isinstance(action, Mend) for action in actions):
                 self._note_trouble("mending", f"{error}; tried again with the next snapshot")
             raise error
+
+    def _run_pin(self) -> str:
+        """Run the pin worker; what it writes to /boot is no news."""
+        self._pinning = True
+        try:
+            return self._jobs.run(PIN, PIN_LIMIT)
+        finally:
+            self._pinning = False
+            if self._files >= 0:
+                self._loop.forget(self._files)
 
     def tell(self, wish: Wish) -> None:
         """Remember the wish; the node worker delivers it as soon as it can."""
@@ -392,7 +436,7 @@ class Daemon:
 
     def reboot(self, why: str) -> None:
         """Restart the machine through logind."""
-        if self._config.mode is Mode.OBSERVE:
+        if self._mode is Mode.OBSERVE:
             journal.noted(f"not rebooting, for the operator chose to observe meanwhile: {why}")
             return
         journal.noted(f"rebooting into the known-good: {why}")
@@ -438,6 +482,8 @@ class Daemon:
         if self._runs.trouble:
             self._note_trouble("transactions", self._runs.trouble)
         self._count("transactions", heard.ends)
+        if heard.any:
+            self._disturbed = self._news = self._stale = True
         if self._runs.manager:
             self._loop.cancel("snapshot")
             self._loop.set_timer("packages", LOOK_FOR_THE_DEAD)
@@ -450,12 +496,21 @@ class Daemon:
             self._write_state()
 
     def _look_to_tell(self) -> None:
-        if not self._is_looking():
-            self._only_to_tell = True
+        """Have a snapshot taken that decides nothing; not beside another one."""
+        if self._is_looking():
+            self._look_again = True
+            return
         self._look()
+        self._only_to_tell = self._is_looking()
 
     def _look_for_the_dead(self) -> None:
-        if self._runs.look_for_the_dead():
+        try:
+            over = self._runs.look_for_the_dead()
+        except TrialbootError as error:
+            self._note_trouble("transactions", str(error))
+            over = False
+        if over:
+            self._news = self._stale = True
             self._loop.set_timer("snapshot", QUIET_AFTER_PACKAGES)
             self._write_state()
         elif self._runs.manager:
@@ -463,8 +518,9 @@ class Daemon:
 
     def _stir(self) -> None:
         """Files of packages or boot loaders changed: look once they have come to rest."""
-        if self._runs.manager:
-            return  # its end is told, or its death is seen
+        if self._pinning or self._runs.manager:
+            return  # the end of a run is told, or its death is seen
+        self._news = self._stale = True
         now = self._host.monotonic()
         if not self._loop.is_set("snapshot"):
             self._stirred = now
@@ -523,7 +579,7 @@ class Daemon:
         return report.state_of(
             report.View(
                 at=self._now(),
-                mode=str(self._config.mode),
+                mode=str(self._mode),
                 trial=self._decision.trial,
                 outlook=self._outlook,
                 wished_cordon=isinstance(wish, Wish) and wish.cordoned,
@@ -534,11 +590,15 @@ class Daemon:
                 against_reboot=against_reboot(
                     self._decision.trial,
                     self._outlook,
-                    armed=self._config.mode is Mode.ARMED,
                     package_run=self._runs.manager,
                     unfinished=bool(self._decision.todo),
+                    stale=self._stale,
                 ),
                 transactions=self._runs.journal,
+                being_kept=any(
+                    isinstance(action, Keep) and action.boot_set == self._decision.trial.known_good
+                    for action in self._decision.todo
+                ),
             )
         )
 

@@ -98,6 +98,7 @@ def _look(side: _BootSide, trial: Trial, ran: Ran | Unknown) -> Outlook:
         changes=rows,
         sentence=said,
         protection=_protection(side),
+        controlled=not isinstance(side.menu, Menu) or side.menu.loader == GRUB,
         evidence=side.snapshot.evidence,
         damage=_damage(side, trial, base),
         not_seen=unseen,
@@ -446,15 +447,13 @@ def _damage(side: _BootSide, trial: Trial, base: BootDetail | Unknown) -> tuple[
     good = trial.known_good
     if good is None or not trial.pinned:
         return ()
-    if isinstance(base, Unknown):
-        return (base.why,)
     folder = f"{BOOT_SETS}/{good.fingerprint}"
     return tuple(
         why
         for why in (
             _other_file(side, f"{folder}/{vault.KERNEL}", good.kernel),
             _other_file(side, f"{folder}/{vault.INITRD}", good.initrd),
-            _other_firmware(base),
+            _other_firmware(side, good, base),
             _lost_modules(side, good),
             _lost_entry(side, good),
         )
@@ -465,14 +464,19 @@ def _damage(side: _BootSide, trial: Trial, base: BootDetail | Unknown) -> tuple[
 def _other_file(side: _BootSide, path: str, identity: str) -> str:
     if not identity:
         return ""
+    if not side.host.exists(path):
+        return f"{path} is gone"
     found = guarded(lambda: _hashed(side, path))
-    if isinstance(found, Unknown):
-        return found.why
-    return "" if found == identity else f"{path} is not what was kept"
+    # What cannot be read now is not known to be damaged.
+    changed = isinstance(found, str) and found != identity
+    return f"{path} is not what was kept" if changed else ""
 
 
-def _other_firmware(base: BootDetail) -> str:
-    if tree_identity(base.firmware) == base.boot_set.firmware:
+def _other_firmware(side: _BootSide, good: BootSet, base: BootDetail | Unknown) -> str:
+    folder = vault.firmware_of(good.fingerprint)
+    if not side.host.exists(folder):
+        return f"{folder} is gone"
+    if isinstance(base, Unknown) or tree_identity(base.firmware) == good.firmware:
         return ""
     return "the kept firmware files are not what was kept"
 
@@ -487,8 +491,6 @@ def _lost_modules(side: _BootSide, good: BootSet) -> str:
 
 
 def _lost_entry(side: _BootSide, good: BootSet) -> str:
-    if isinstance(side.menu, Unknown):
-        return side.menu.why
-    if side.menu.known_good == good.fingerprint:
+    if isinstance(side.menu, Unknown) or side.menu.known_good == good.fingerprint:
         return ""
     return "the boot menu has no entry for the known-good any more"

@@ -5,6 +5,7 @@ import selectors
 import signal
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from trialboot.host import Host
 
@@ -23,13 +24,20 @@ class Loop:
         self._selector.register(descriptor, selectors.EVENT_READ, call)
 
     def drain(self, descriptor: int, call: Callable[[], object]) -> None:
-        """Do so for one whose content does not matter, only that there is some (inotify)."""
+        """Do so for a non-blocking one of which only matters that there is something (inotify)."""
 
         def emptied() -> None:
-            os.read(descriptor, 65536)
+            self.forget(descriptor)
             call()
 
         self.watch(descriptor, emptied)
+
+    @staticmethod
+    def forget(descriptor: int) -> None:
+        """Let what has gathered on a drained descriptor call nobody."""
+        with suppress(BlockingIOError):
+            while os.read(descriptor, 65536):
+                pass
 
     def watch_signals(self, calls: Mapping[signal.Signals, Callable[[], object]]) -> None:
         """Wake up for signals; the calls run between bytecodes and may only set something."""

@@ -16,7 +16,7 @@ from trialboot.core.facts import Unknown
 from trialboot.core.outlook import Outlook
 from trialboot.core.protection import Protection
 from trialboot.core.record import plain
-from trialboot.core.transactions import Transaction, words
+from trialboot.core.transactions import Transaction, changed_count, words
 from trialboot.core.trial import Choice, Phase, Trial
 from trialboot.core.verdict import Verdict
 from trialboot.errors import HostError
@@ -52,6 +52,8 @@ _RISKS: Final[Mapping[Risk, str]] = {
     Risk.NOTICE: "to know: nothing that this host is known to use",
 }
 
+_UNPINNED: Final = "A pre-check failed, and nothing holds it back here"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
@@ -68,6 +70,8 @@ class View:
     trouble: tuple[str, ...]
     counters: Mapping[str, int]
     against_reboot: tuple[str, ...] = ()
+    being_kept: bool = False
+    """The known-good is not in the vault yet."""
     transactions: tuple[Transaction, ...] = ()
     """Package transactions, newest last."""
 
@@ -85,7 +89,7 @@ def state_of(view: View) -> dict[str, Any]:
         "boot": trial.boot,
         "report_only": trial.report_only,
         "trouble": list(view.trouble),
-        "pinned": trial.pinned,
+        "pinned": trial.pinned and not view.being_kept,
         "known_good": _boot_set(trial.known_good),
         "running": _choice(trial.running),
         "candidate": _choice(trial.candidate),
@@ -116,7 +120,6 @@ def _plain(value: object) -> Any:
 
 
 def _transaction(item: Transaction) -> dict[str, Any]:
-    changed = item.changes
     return {
         "time": item.time,
         "manager": item.manager,
@@ -124,7 +127,7 @@ def _transaction(item: Transaction) -> dict[str, Any]:
         "why": item.why,
         "command": item.command,
         "user": item.user,
-        "changed": None if isinstance(changed, Unknown) else len(changed),
+        "changed": changed_count(item),
         "text": words(item),
     }
 
@@ -316,19 +319,26 @@ def _head_line(state: Mapping[str, Any]) -> str:
 
 def _held_back(state: Mapping[str, Any]) -> str:
     """Say why what the host's own configuration asks for is not booted; empty where it is."""
-    if not state["pinned"]:
+    changes = state["next"]["changes"]
+    if not state["pinned"] or state["phase"] == Phase.ARMED or changes == []:
         return ""
     if state["refused"]:
         return f"a pre-check speaks against {state['refused']['release']}"
-    if state["phase"] == Phase.RECOVERED and state["condemned"]:
-        return f"{state['condemned'][-1]['release']} was condemned and is not booted again"
-    return ""
+    match Phase(state["phase"]):
+        case Phase.TRIAL:
+            return "this boot is on trial, and not proven yet"
+        case Phase.CONDEMNED | Phase.RECOVERED if state["condemned"]:
+            return f"{state['condemned'][-1]['release']} was condemned and is not booted again"
+        case Phase.STRANDED:
+            return "nothing else is tried until somebody has looked at this node"
+        case _:
+            return ""
 
 
 def _arming_lines(state: Mapping[str, Any]) -> list[str]:
     lines = _held_lines(state) if _held_back(state) else []
     if state["refused"]:
-        head = "It is not tried, for a pre-check failed"
+        head = "It is not tried, for a pre-check failed" if state["pinned"] else _UNPINNED
         allow = "  «trialboot allow» has it tried all the same."
         return [*lines, *_block(head, state["refused"]["objections"]), allow]
     if state["phase"] == Phase.ARMED:
@@ -397,7 +407,8 @@ def notice_lines(state: Mapping[str, Any]) -> list[str]:
     if outlook and (outlook["changes"] or outlook["changes"] is None):
         lines.append(_head_line(state))
     if state["refused"]:
-        lines.append(f"It is not tried: {state['refused']['objections'][0]}")
+        head = "It is not tried" if state["pinned"] else _UNPINNED
+        lines.append(f"{head}: {state['refused']['objections'][0]}")
     if outlook:
         lines += _damage_lines(outlook)
     told = [f"trialboot: {line}" for line in lines[:MOST_NOTICE]]

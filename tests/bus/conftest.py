@@ -85,10 +85,8 @@ def outlook(
         wanted=wanted,
         next_entry=EntryId("entry-good"),
         once_pending=once,
-        changes=(),
-        sentence="The next boot changes nothing.",
         protection=Protection(level=Level.FULL),
-        **more,
+        **{"changes": (), "sentence": "The next boot changes nothing.", **more},
     )
     return {"files": {store.OUTLOOK: record(seen)}}
 

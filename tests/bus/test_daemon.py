@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +30,7 @@ from tests.bus.conftest import (
     wait_for,
 )
 from trialboot.core.actions import ForgetOnce, Keep, PinKnownGood, Reboot, Tell
+from trialboot.core.change import Area, Change
 from trialboot.core.facts import BootId, Unknown
 from trialboot.core.node import Wish
 from trialboot.core.transactions import PackageChange
@@ -238,7 +240,8 @@ def test_whoever_changed_what_boots_is_told_at_once_and_nothing_is_armed_yet(
 ) -> None:
     apt_lives(machine)
     machine.runs()
-    machine.script(snapshot=[outlook(GOOD, NEW)])
+    rows = (Change(area=Area.KERNEL, subject="release", before="6.1", after="6.2"),)
+    machine.script(snapshot=[outlook(GOOD, NEW, changes=rows, sentence="It is another kernel.")])
     before = len(machine.starts(SNAPSHOT))
     note(machine, 300, "begin", "linux-image-6.2 - - none < 6.2 amd64 none /a.deb")
     note(machine, 301, "end")
@@ -247,7 +250,7 @@ def test_whoever_changed_what_boots_is_told_at_once_and_nothing_is_armed_yet(
     assert len(machine.starts(SNAPSHOT)) == before + 1
     assert machine.state()["phase"] == "steady"
     text = machine.host.read_text("/run/trialboot/notice")
-    assert text == "trialboot: The next boot changes nothing.\n"
+    assert text.startswith("trialboot: It is another kernel.\n")
     machine.later(6)
     wait_for("the arming", lambda: machine.state()["phase"] == "armed")
 
@@ -263,6 +266,69 @@ def test_what_changes_while_a_snapshot_is_taken_is_looked_at_once_more(machine: 
     machine.later(6)  # quiet has come, and the look to tell is still under way
     wait_for("the arming", lambda: machine.state()["phase"] == "armed")
     assert len(machine.starts(SNAPSHOT)) == before + 2
+
+
+def test_a_snapshot_in_the_middle_of_a_package_run_decides_nothing(machine: Machine) -> None:
+    apt_lives(machine)
+    machine.runs()
+    machine.script(snapshot=[{**outlook(GOOD, NEW, damage=("half-way",)), "delay": 1.0}])
+    before = len(machine.starts(SNAPSHOT))
+    machine.ask("Verify")
+    wait_for("the snapshot", lambda: len(machine.starts(SNAPSHOT)) > before)
+    note(machine, 300, "begin", "linux-image-6.2 - - none < 6.2 amd64 none /a.deb")
+    machine.rests()
+    time.sleep(1.2)
+    machine.rests()
+    assert machine.state()["phase"] == "steady"
+    assert [todo(pin) for pin in machine.starts(PIN)] == [["Keep", "PinKnownGood", "Tell"]]
+    note(machine, 301, "end")
+    machine.later(6)
+    wait_for("the arming", lambda: machine.state()["phase"] == "armed")
+
+
+def test_what_changed_last_speaks_against_a_reboot_until_it_was_looked_at(
+    machine: Machine,
+) -> None:
+    apt_lives(machine)
+    machine.runs()
+    note(machine, 300, "begin")
+    note(machine, 301, "end")
+    (why,) = machine.state()["may_reboot"]["reasons"]
+    assert "not looked at yet" in why
+    machine.later(6)
+    wait_for("the look", lambda: machine.state()["may_reboot"]["answer"])
+
+
+def test_a_look_to_tell_that_systemd_refuses_is_no_excuse_for_the_next(machine: Machine) -> None:
+    apt_lives(machine)
+    machine.runs()
+    machine.script(snapshot=[{"refuse": "no"}])
+    note(machine, 300, "begin", "linux-image-6.2 - - none < 6.2 amd64 none /a.deb")
+    note(machine, 301, "end")
+    wait_for("the refusal", lambda: machine.state()["trouble"])
+    machine.script(snapshot=[outlook(GOOD, NEW)])
+    machine.later(301)
+    wait_for("the arming", lambda: machine.state()["phase"] == "armed")
+
+
+def test_what_the_pin_worker_writes_to_boot_is_no_news(machine: Machine) -> None:
+    (machine.root / "boot/grub").mkdir(parents=True)
+    machine.script(pin=[{"files": {"/boot/grub/grubenv": "written"}}])
+    machine.runs()
+    before = len(machine.starts(SNAPSHOT))
+    machine.later(6)
+    machine.rests()
+    assert len(machine.starts(SNAPSHOT)) == before
+
+
+def test_a_loader_that_is_only_read_is_observed_whatever_the_configuration_says(
+    machine: Machine,
+) -> None:
+    machine.script(snapshot=[outlook(GOOD, NEW, controlled=False)])
+    machine.runs()
+    assert (machine.starts(PIN), machine.state()["pinned"]) == ([], False)
+    assert machine.state()["mode"] == "observe"
+    assert machine.state()["trouble"][0].startswith("loader: armed by the configuration")
 
 
 def test_a_transaction_is_settled_with_what_the_package_database_says(machine: Machine) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.host.conftest import run_inside
 from tests.unit.boot_hosts import fedora, systemd_boot
-from tests.unit.test_report import NEW, condemned, outlook, state, told, trial
+from tests.unit.test_report import NEW, REFUSED, condemned, outlook, state, told, trial
 from tests.unit.workers.debian_host import NEW as NEW_RELEASE
 from tests.unit.workers.debian_host import OLD as OLD_RELEASE
 from tests.unit.workers.debian_host import debian
@@ -33,14 +33,17 @@ class Shell:
     root: Path
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     broken: BaseException | None = None
+    daemon: dict[str, Any] = field(default_factory=dict)
+    """What `Status` answers."""
 
     def run(self, *argv: str) -> int:
         return cli.main(argv, Host(root=self.root, call=self._call))
 
-    def _call(self, *words: Any, **_: Any) -> None:
+    def _call(self, *words: Any, **_: Any) -> str:
         if self.broken:
             raise self.broken
         self.calls.append(words)
+        return json.dumps(self.daemon)
 
     @property
     def file(self) -> Path:
@@ -52,11 +55,6 @@ class Shell:
 
     def knows(self, made: dict[str, Any]) -> None:
         report.write_state(Host(root=self.root), made)
-
-    def boots(self, boot: str) -> None:
-        place = self.root / "proc/sys/kernel/random/boot_id"
-        place.parent.mkdir(parents=True)
-        place.write_text(f"{boot}\n")
 
     def config(self) -> Config:
         return read_config(Host(root=self.root))
@@ -231,11 +229,10 @@ def test_next_now_looks_by_itself_and_remembers_nothing(
 def test_may_reboot_answers_by_its_exit_code(
     shell: Shell, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shell.boots("boot-1")
-    shell.knows(state(trial(Phase.STEADY)))
+    shell.daemon = state(trial(Phase.STEADY))
     assert shell.run("may-reboot") == 0
     assert capsys.readouterr().out == "yes: nothing speaks against a reboot\n"
-    shell.knows(state(trial(Phase.TRIAL), against_reboot=("this boot is on trial",)))
+    shell.daemon = state(trial(Phase.TRIAL), against_reboot=("this boot is on trial",))
     assert shell.run("may-reboot") == 1
     assert capsys.readouterr().out == "no:\n  this boot is on trial\n"
     assert shell.run("may-reboot", "--json") == 1
@@ -243,13 +240,24 @@ def test_may_reboot_answers_by_its_exit_code(
     assert found == {"format": 1, "answer": False, "reasons": ["this boot is on trial"]}
 
 
-def test_may_reboot_does_not_answer_from_an_earlier_boot(
+def test_may_reboot_is_not_answered_by_what_a_dead_daemon_left(
     shell: Shell, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shell.boots("boot-2")
     shell.knows(state(trial(Phase.STEADY)))
+    shell.broken = HostError("org.trialboot1 Status: nobody has the name")
     assert shell.run("may-reboot") == 74
-    assert "of an earlier boot" in capsys.readouterr().err
+    assert "only the running daemon knows" in capsys.readouterr().err
+
+
+def test_allow_says_where_there_is_nothing_to_allow(
+    shell: Shell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell.knows(state(trial(Phase.STEADY)))
+    assert shell.run("allow") == 74
+    assert "nothing to allow" in capsys.readouterr().err
+    shell.knows(state(trial(Phase.STEADY, refused=REFUSED)))
+    assert shell.run("allow") == 0
+    assert shell.calls == [(*BUS, "Allow")]
 
 
 # --- acting -------------------------------------------------------------------------------------

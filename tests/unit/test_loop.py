@@ -90,10 +90,15 @@ def test_a_readable_descriptor_wakes_it_and_its_call_is_made(loop: Loop) -> None
 
 def test_what_is_drained_does_not_wake_it_twice(loop: Loop) -> None:
     reading, writing = os.pipe()
+    os.set_blocking(reading, False)
     heard: list[bool] = []
     loop.drain(reading, lambda: heard.append(True))
     os.write(writing, b"many events")
     loop.wait(60)
+    loop.wait(0.0)
+    assert heard == [True]
+    os.write(writing, b"our own doing")
+    loop.forget(reading)
     loop.wait(0.0)
     assert heard == [True]
     for descriptor in (reading, writing):

@@ -129,6 +129,11 @@ NEXT: Final = [
 ]
 
 
+STAYS: Final = f"The next boot stays on the known-good {GOOD_SHOWN}"
+CONDEMNED: Final = f"{STAYS}: 6.1-new was condemned and is not booted again."
+LOST: Final = f"{STAYS}: nothing else is tried until somebody has looked at this node."
+
+
 # --- status -------------------------------------------------------------------------------------
 
 
@@ -181,26 +186,30 @@ def test_status_of_a_trial() -> None:
         f"known-good: {GOOD_SHOWN}, kept, and the loader's default",
         f"candidate: {NEW_SHOWN}",
         "verdict: none on this boot yet",
-        *NEXT,
+        f"next boot: {STAYS}: this boot is on trial, and not proven yet.",
+        *NEXT[1:],
         "cluster: wants to cordon; the API server has not taken it yet",
     ]
 
 
 @pytest.mark.parametrize(
-    ("phase", "first"),
+    ("phase", "first", "following"),
     [
-        (Phase.CONDEMNED, "condemned: the trial failed; the known-good has to prove itself"),
+        (
+            Phase.CONDEMNED,
+            "condemned: the trial failed; the known-good has to prove itself",
+            CONDEMNED,
+        ),
         (
             Phase.RECOVERED,
             "recovered: rolled back and proven; the failed boot set is not tried again",
+            CONDEMNED,
         ),
-        (Phase.STRANDED, "stranded: no proven boot set is left: this node needs a human"),
+        (Phase.STRANDED, "stranded: no proven boot set is left: this node needs a human", LOST),
     ],
 )
-def test_status_after_a_failed_trial(phase: Phase, first: str) -> None:
+def test_status_after_a_failed_trial(phase: Phase, first: str, following: str) -> None:
     delivered = Delivered(wish=WISH, cordoned=True, foreign=False)
-    held = f"The next boot stays on the known-good {GOOD_SHOWN}: 6.1-new was condemned"
-    following = {Phase.RECOVERED: f"next boot: {held} and is not booted again."}
     made = trial(phase, condemned=condemned(), candidate=NEW, judged=WORSE)
     assert report.status_lines(state(made, delivered=delivered, trouble=("pin: no room",))) == [
         first,
@@ -212,7 +221,7 @@ def test_status_after_a_failed_trial(phase: Phase, first: str) -> None:
         "verdict: worse",
         "  - eBPF a is missing",
         "  - route b is gone",
-        following.get(phase, NEXT[0]),
+        f"next boot: {following}",
         *NEXT[1:],
         "cluster: cordoned by trialboot",
         "trouble: pin: no room",
@@ -285,7 +294,13 @@ def test_next_of_a_held_back_boot_set_whose_changes_are_not_known_says_so() -> N
 
 def test_nothing_is_held_back_where_no_known_good_is_pinned() -> None:
     found = state(trial(Phase.STEADY, refused=REFUSED, pinned=False))
-    assert report.next_lines(found)[:2] == [SENTENCE, "It is not tried, for a pre-check failed:"]
+    assert report.next_lines(found)[:2] == [
+        SENTENCE,
+        "A pre-check failed, and nothing holds it back here:",
+    ]
+    assert report.notice_lines(found)[1] == (
+        "trialboot: A pre-check failed, and nothing holds it back here: ice is missing"
+    )
 
 
 def test_next_in_observe_mode_says_that_nothing_is_pinned() -> None:
@@ -294,7 +309,29 @@ def test_next_in_observe_mode_says_that_nothing_is_pinned() -> None:
     )
 
 
-@pytest.mark.parametrize("phase", [Phase.STEADY, Phase.TRIAL, Phase.CONDEMNED, Phase.STRANDED])
+@pytest.mark.parametrize(
+    ("phase", "first"),
+    [
+        (Phase.TRIAL, f"{STAYS}: this boot is on trial, and not proven yet."),
+        (Phase.STRANDED, LOST),
+    ],
+)
+def test_next_says_that_the_known_good_boots_while_no_candidate_is_armed(
+    phase: Phase, first: str
+) -> None:
+    assert report.next_lines(state(trial(phase)))[:2] == [
+        first,
+        "Held back is a boot set that switches the kernel 6.1-good → 6.1-new.",
+    ]
+    calm = state(trial(phase), outlook=outlook(changes=(), sentence="It changes nothing."))
+    assert report.next_lines(calm) == ["It changes nothing."]
+
+
+def test_a_known_good_that_is_not_in_the_vault_yet_is_not_said_to_be_pinned() -> None:
+    assert state(trial(Phase.STEADY), being_kept=True)["pinned"] is False
+
+
+@pytest.mark.parametrize("phase", [Phase.STEADY, Phase.CONDEMNED])
 def test_next_of_the_other_phases_tells_only_the_changes(phase: Phase) -> None:
     assert report.next_lines(state(trial(phase))) == [
         SENTENCE,

@@ -17,6 +17,32 @@ _NETWORK: Final = re.compile(
     r"|ebtables?\w*|ebt_\w+|ip_set\w*|cls_\w+|act_\w+|sch_\w+|esp[46]\w*|xfrm_\w+|af_packet\w*"
     r"|openvswitch|vport_\w+|udp_tunnel|ip6_udp_tunnel|sctp"
 )
+# Modules that became part of another one: no file, no alias and no line in modules.builtin tells.
+# Linux commits 023223dfbfb3 (nft_counter), d037abc2414b (nft_objref), c42ba4290b21 (flow tables).
+MERGED: Final[Mapping[str, str]] = {
+    "nft_counter": "nf_tables",
+    "nft_objref": "nf_tables",
+    "nf_tables_set": "nf_tables",
+    "nf_log_common": "nf_log_syslog",
+    "nf_log_ipv4": "nf_log_syslog",
+    "nf_log_ipv6": "nf_log_syslog",
+    "nf_log_netdev": "nf_log_syslog",
+    "nf_log_bridge": "nf_log_syslog",
+    "nf_flow_table_ipv4": "nf_flow_table_inet",
+    "nf_flow_table_ipv6": "nf_flow_table_inet",
+}
+# What ETHTOOL_GDRVINFO calls a kind of interface, where its module has another name.
+_KINDS: Final[Mapping[str, str]] = {
+    "802.1Q VLAN Support": "8021q",
+    "gre": "ip_gre",
+    "gretap": "ip_gre",
+    "erspan": "ip_gre",
+    "ip6gre": "ip6_gre",
+    "ip6tnl": "ip6_tunnel",
+    "vti": "ip_vti",
+    "vti6": "ip6_vti",
+    "xfrm": "xfrm_interface",
+}
 # Somebody loaded it on purpose and no count tells that it is used.
 _ALWAYS: Final = frozenset({"br_netfilter"})
 
@@ -32,8 +58,9 @@ def carriers(
     found: dict[str, tuple[str, bool]] = {}
     names = {module.name for module in loaded}
     for interface in sorted(interfaces, key=lambda i: (not i.default_route, i.name)):
-        if interface.driver in names and interface.driver not in found:
-            found[interface.driver] = _drives(interface)
+        driver = _KINDS.get(interface.driver, interface.driver)
+        if driver in names and driver not in found:
+            found[driver] = _drives(interface)
     for module in loaded:
         used = module.references > 0 or module.name in _ALWAYS
         if used and module.name not in found and _NETWORK.fullmatch(module.name):

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from trialboot.core.carriers import carriers
+from trialboot.core.carriers import MERGED, carriers
 from trialboot.core.change import Ahead, Area, BootDetail, Change, InUse, Risk, ordered
 from trialboot.core.facts import Driver, Module, ModuleFile, Setting, Unknown
 
@@ -148,7 +148,7 @@ def _gone(after: BootDetail, loaded: tuple[Module, ...], use: InUse) -> list[Cha
     for module in loaded:
         if module.name in there:
             continue
-        instead = answers.get(module.name, ())
+        instead = answers.get(module.name, ()) or _merged(module.name, there)
         if instead:
             told = f"is {' or '.join(instead)} now"
             rows.append(_row(Area.MODULES, module.name, "loaded", told, Risk.CAUTION))
@@ -158,6 +158,10 @@ def _gone(after: BootDetail, loaded: tuple[Module, ...], use: InUse) -> list[Cha
         rows.append(_row(Area.MODULES, module.name, "loaded", MISSING, risk, why))
     # Those that something hangs on are named first: they are what an admin must read.
     return sorted(rows, key=lambda row: (row.risk is not Risk.DANGER, not row.why))
+
+
+def _merged(name: str, there: set[str]) -> tuple[str, ...]:
+    return (MERGED[name],) if MERGED.get(name) in there else ()
 
 
 def _answers(drivers: tuple[Driver, ...] | Unknown) -> Mapping[str, tuple[str, ...]]:

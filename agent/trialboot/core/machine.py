@@ -234,7 +234,7 @@ def _is_known_good(trial: Trial, running: Choice) -> bool:
 
 def _seen(trial: Trial, event: Seen, policy: Policy) -> Decision:
     if not policy.armed:
-        return _released(trial, event.at)
+        return _released(_with_refusal(trial, event), event.at)
     if isinstance(event.wanted, Unknown) or trial.known_good is None or not trial.pinned:
         return _same(trial)
     if trial.running is None:
@@ -258,6 +258,15 @@ def _released(trial: Trial, at: str) -> Decision:
     words = "observe mode: boot loader and cordon are the host's own again"
     tell = tell_cluster(rest, at, "Observing", words, cordoned=False, condition="Unknown")
     return Decision(trial=with_story(rest, at, words), todo=(*loader, tell))
+
+
+def _with_refusal(trial: Trial, event: Seen) -> Trial:
+    """Remember in observe mode what a pre-check speaks against: nothing holds it back there."""
+    if isinstance(event.wanted, Unknown):
+        return trial
+    if _is_refused(trial, event.wanted):
+        return _refuse(trial, event.at, event.wanted).trial
+    return replace(trial, refused=None)
 
 
 def _seen_at_rest(trial: Trial, at: str, wanted: Choice) -> Decision:
@@ -313,7 +322,7 @@ def _refuse(trial: Trial, at: str, wanted: Choice) -> Decision:
         objections=wanted.objections,
         at=at,
     )
-    words = f"not armed: {wanted.boot_set.release}: {wanted.objections[0]}"
+    words = f"a pre-check failed: {wanted.boot_set.release}: {wanted.objections[0]}"
     return _same(with_story(replace(trial, refused=refused), at, words))
 
 

@@ -58,6 +58,8 @@ class Outlook:
     protection: Protection | Unknown
     evidence: tuple[str, ...] = ()
     """What others say about a reboot, such as /run/reboot-required."""
+    controlled: bool = True
+    """The boot loader is one that trialboot may write; else the host is only observed."""
     damage: tuple[str, ...] = ()
     """Why the pinned known-good could not boot whole; empty where it could, or none is pinned."""
     packages: tuple[PackageChange, ...] | Unknown = ()

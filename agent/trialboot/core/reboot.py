@@ -9,23 +9,26 @@ from trialboot.core.trial import Phase, Trial
 
 
 def against_reboot(
-    trial: Trial, outlook: Outlook | None, *, armed: bool, package_run: str, unfinished: bool
+    trial: Trial, outlook: Outlook | None, *, package_run: str, unfinished: bool, stale: bool
 ) -> tuple[str, ...]:
     """Say what speaks against a reboot; nothing does where the answer is empty.
 
     `package_run` is the package manager that is at work, or empty; `unfinished` says that a
-    decision is not performed yet. What is not known speaks against it.
+    decision is not performed yet, `stale` that something changed since the outlook. What is not
+    known speaks against it.
     """
     return (
-        *_moment(package_run, unfinished=unfinished),
+        *_moment(package_run, unfinished=unfinished, stale=stale),
         *_phase(trial),
-        *_next(trial, outlook, armed=armed),
+        *_next(trial, outlook),
     )
 
 
-def _moment(package_run: str, *, unfinished: bool) -> Iterator[str]:
+def _moment(package_run: str, *, unfinished: bool, stale: bool) -> Iterator[str]:
     if package_run:
         yield f"a package run is under way ({package_run})"
+    elif stale:
+        yield "what changed last was not looked at yet: ask again in a moment"
     if unfinished:
         yield "the boot loader is not set as decided yet"
 
@@ -42,17 +45,15 @@ def _phase(trial: Trial) -> Iterator[str]:
             return
 
 
-def _next(trial: Trial, outlook: Outlook | None, *, armed: bool) -> Iterator[str]:
+def _next(trial: Trial, outlook: Outlook | None) -> Iterator[str]:
     if outlook is None:
         yield "what the next boot loads was not looked at yet"
         return
     if isinstance(outlook.wanted, Unknown):
         yield f"what the next boot loads is not known: {outlook.wanted.why}"
-    elif not armed:
-        # Nothing holds the changed boot set back: it is what boots.
+    elif outlook.wanted.boot_set.fingerprint not in trial.allowed:
+        # Also where the known-good boots instead: the change is not what the next boot brings.
         yield from outlook.wanted.objections
-    elif trial.refused:
-        yield from trial.refused.objections
     yield from (f"the known-good is not whole: {why}" for why in outlook.damage)
     if not isinstance(outlook.changes, Unknown):
         yield from _elsewhere(outlook.changes)

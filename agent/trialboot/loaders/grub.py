@@ -161,6 +161,9 @@ class Grub:
     def _write(self, values: Mapping[str, str]) -> None:
         path = self.host.path(GRUB_ENVIRONMENT)
         try:
+            if path.exists() and path.read_bytes() == format_environment(values):
+                settle(path.parent)
+                return
             mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
             write_durably(path, format_environment(values), mode=mode)
             settle(path.parent)

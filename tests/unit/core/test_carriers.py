@@ -23,6 +23,15 @@ def test_drivers_of_interfaces_carry_it() -> None:
     }
 
 
+def test_kinds_of_interfaces_whose_module_has_another_name_are_known() -> None:
+    vlan = Interface(name="eth0.7", driver="802.1Q VLAN Support", default_route=True)
+    tunnel = Interface(name="gre1", driver="gre")
+    assert carriers(loaded("8021q", "ip_gre"), [vlan, tunnel]) == {
+        "8021q": ("drives eth0.7, which the default route needs", True),
+        "ip_gre": ("drives gre1", True),
+    }
+
+
 def test_a_driver_that_is_built_in_is_no_loaded_module() -> None:
     assert carriers([], [ETH0]) == {}
 

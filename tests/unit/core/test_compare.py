@@ -177,6 +177,23 @@ def test_what_is_built_in_or_has_another_name_is_not_missing() -> None:
     assert objections(rows(renamed)) == ()
 
 
+@pytest.mark.parametrize(
+    ("name", "now"),
+    [
+        ("nft_counter", "nf_tables"),  # Linux 5.15 -> 6.8: Ubuntu 22.04's own step
+        ("nft_objref", "nf_tables"),  # 6.1 -> 6.12: Debian 12 -> 13
+        ("nf_log_common", "nf_log_syslog"),
+        ("nf_flow_table_ipv4", "nf_flow_table_inet"),
+    ],
+)
+def test_a_module_that_became_part_of_another_is_not_missing(name: str, now: str) -> None:
+    use = replace(USE, modules=(Module(name=name, references=40),))
+    there = replace(NEXT, modules=replace(NEXT.modules, names=(now,)))
+    assert of(Area.MODULES, rows(there, use)) == [(name, "loaded", f"is {now} now", "caution")]
+    assert objections(rows(there, use)) == ()
+    assert len(objections(rows(NEXT, use))) == 1
+
+
 def test_missing_modules_are_told_where_drivers_or_interfaces_are_not_known() -> None:
     blind = InUse(modules=USE.modules, interfaces=BLIND)
     found = of(Area.MODULES, rows(without("vxlan", drivers=BLIND), blind))

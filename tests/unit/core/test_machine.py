@@ -477,12 +477,22 @@ def test_retry_ends_report_only_and_forgives() -> None:
 def test_what_a_pre_check_refuses_is_remembered_once_with_all_objections() -> None:
     decision = step(STEADY, seen(LACKING), ARMED)
     assert decision.trial.refused == REFUSED
-    assert last_line(decision) == "not armed: 6.1-new: ice is missing"
+    assert last_line(decision) == "a pre-check failed: 6.1-new: ice is missing"
     assert step(decision.trial, seen(LACKING), ARMED) == Decision(trial=decision.trial)
     more = replace(LACKING, objections=("ice is missing", "vxlan is missing"))
     told = step(decision.trial, seen(more), ARMED).trial
     assert told.refused == replace(REFUSED, objections=more.objections)
     assert len(told.story) == 2
+
+
+def test_in_observe_mode_a_refusal_is_remembered_too_and_can_be_allowed() -> None:
+    seen_lacking = step(FRESH, seen(LACKING), OBSERVE)
+    assert (seen_lacking.trial.refused, seen_lacking.todo) == (REFUSED, ())
+    assert step(seen_lacking.trial, seen(LACKING), OBSERVE) == Decision(trial=seen_lacking.trial)
+    assert step(seen_lacking.trial, seen(BLIND), OBSERVE).trial.refused == REFUSED
+    allowed = step(seen_lacking.trial, ALLOW, OBSERVE).trial
+    assert step(allowed, seen(LACKING), OBSERVE).trial.refused is None
+    assert step(seen_lacking.trial, seen(NEW), OBSERVE).trial.refused is None
 
 
 @pytest.mark.parametrize("wanted", [GOOD, NEW])

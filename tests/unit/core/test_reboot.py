@@ -42,12 +42,12 @@ def reasons(
     trial: Trial | None = None,
     outlook: Outlook | None = OUTLOOK,
     *,
-    armed: bool = True,
     package_run: str = "",
     unfinished: bool = False,
+    stale: bool = False,
 ) -> tuple[str, ...]:
     return against_reboot(
-        trial or Trial(), outlook, armed=armed, package_run=package_run, unfinished=unfinished
+        trial or Trial(), outlook, package_run=package_run, unfinished=unfinished, stale=stale
     )
 
 
@@ -72,6 +72,12 @@ def test_what_is_under_way_is_waited_for() -> None:
     )
 
 
+def test_what_changed_since_the_last_look_speaks_against_it() -> None:
+    (why,) = reasons(stale=True)
+    assert "not looked at yet" in why
+    assert reasons(stale=True, package_run="apt") == ("a package run is under way (apt)",)
+
+
 def test_not_knowing_speaks_against_it() -> None:
     assert reasons(outlook=None) == ("what the next boot loads was not looked at yet",)
     blind = replace(OUTLOOK, wanted=Unknown("no grub.cfg"), changes=Unknown("no grub.cfg"))
@@ -80,9 +86,9 @@ def test_not_knowing_speaks_against_it() -> None:
 
 def test_a_failed_pre_check_speaks_against_it_until_the_operator_allows_it() -> None:
     lacking = replace(OUTLOOK, wanted=LACKING)
-    assert reasons(Trial(refused=REFUSED), lacking) == ("ice is missing",)
-    assert reasons(Trial(phase=Phase.ARMED, candidate=LACKING), lacking) == ()
-    assert reasons(outlook=lacking, armed=False) == ("ice is missing",)
+    for trial in (Trial(), Trial(pinned=True), Trial(refused=REFUSED)):
+        assert reasons(trial, lacking) == ("ice is missing",)
+    assert reasons(Trial(allowed=(NEW.boot_set.fingerprint,)), lacking) == ()
 
 
 def test_a_damaged_known_good_speaks_against_it() -> None:
