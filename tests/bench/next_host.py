@@ -89,7 +89,7 @@ def _place(number: int, ending: str) -> str:
 def _module(dice: random.Random, words: Sequence[bytes], number: int, size: int) -> bytes:
     """Make a module whose code packs about as well as machine code does: to a fifth."""
     said = [f"alias=pci:v{number:08X}d{n:08X}sv*sd*bc*sc*i*" for n in range(4)]
-    said += ["license=GPL", "vermagic=6 SMP mod_unload", "depends=", "parm=debug:level (int)"]
+    said += ["license=GPL", "vermagic=6 SMP mod_unload", "depends=", "parmtype=level:int"]
     if number % 3 == 0:
         said += [f"firmware=vendor-{number % 120}/{number + n}.bin" for n in range(2)]
     code = b"".join(dice.choices(words, k=size // 8))

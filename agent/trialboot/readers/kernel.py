@@ -25,6 +25,7 @@ _NOTE: Final = struct.Struct("<III")
 _BUILD_ID: Final = 3
 """NT_GNU_BUILD_ID (elf(5))."""
 
+_UPTIME: Final = re.compile(r"\d{1,12}\.\d{1,9}", re.ASCII)
 _RELEASE: Final = re.compile(r"^Linux version ([^\s/\0]{1,64}) ")
 """A release has 64 characters at most (UTS_LEN), and is the name of a folder."""
 _BANNER: Final = re.compile(r"[^\s/\0]{1,64}(\s|$)")
@@ -54,7 +55,10 @@ def read_boot_id(host: Host) -> BootId:
 
 def read_uptime(host: Host) -> float:
     """Give the seconds since the kernel started. Raises `HostError`."""
-    return float(host.read_text("/proc/uptime").split()[0])
+    found = _UPTIME.match(host.read_text("/proc/uptime"))
+    if not found:
+        raise HostError("/proc/uptime does not begin with a number of seconds")
+    return float(found[0])
 
 
 def parse_kernel(

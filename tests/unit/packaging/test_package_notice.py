@@ -214,7 +214,10 @@ def test_where_nobody_listens_it_ends_well(place: Place, end: str, *, answered: 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
 def test_ctrl_c_ends_the_waiting_and_not_the_run(place: Place, number: signal.Signals) -> None:
     place.mark.touch()
-    place.tool("sleep", f"echo >>{place.slept}; exec /bin/sleep 0.1")
+    sent = place.slept.with_name("sent")
+    # However slow this machine is: the wait goes on until the signal is there.
+    waits = f"while [ ! -e {sent} ]; do /bin/sleep 0.01; done"
+    place.tool("sleep", f"echo >>{place.slept}; {waits}")
     running = subprocess.Popen(
         [DASH, str(place.script)], stdout=subprocess.PIPE, start_new_session=True
     )
@@ -222,6 +225,7 @@ def test_ctrl_c_ends_the_waiting_and_not_the_run(place: Place, number: signal.Si
     while place.turns() < 1 and time.monotonic() < until:
         time.sleep(0.01)
     running.send_signal(number)
+    sent.touch()
     said = running.communicate(timeout=20)[0]
     assert (running.returncode, said) == (0, b"")
     assert not place.mark.exists()

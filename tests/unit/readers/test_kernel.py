@@ -81,6 +81,14 @@ def test_boot_id_and_uptime_are_read_alone(tmp_path: Path) -> None:
         read_uptime(Host(root=tmp_path / "elsewhere"))
 
 
+@pytest.mark.parametrize("text", ["", "\0" * 40, "soon", "-1.0 2.0", "1e9 1"])
+def test_an_uptime_that_is_none_is_an_error_that_names_it(tmp_path: Path, text: str) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/uptime").write_text(text)
+    with pytest.raises(HostError, match="/proc/uptime does not begin with a number"):
+        read_uptime(Host(root=tmp_path))
+
+
 @pytest.mark.parametrize("release", [OLD, NEW, "6.8.0-31-generic"])
 def test_an_image_says_its_release(release: str) -> None:
     assert parse_image_release(kernel_image(release)) == release

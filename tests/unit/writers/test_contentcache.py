@@ -27,8 +27,8 @@ def test_what_is_known_already_is_not_written_again(tmp_path: Path) -> None:
     before = (tmp_path / FILE).stat().st_ino
     contentcache.save(host, {"1:2:3:4": "abc"})
     assert (tmp_path / FILE).stat().st_ino == before
-    contentcache.save(host, {"1:2:3:4": "abd"})
-    assert contentcache.load(host) == {"1:2:3:4": "abd"}
+    contentcache.save(host, {"1:2:3:4": "xyz"})
+    assert contentcache.load(host) == {"1:2:3:4": "xyz"}
 
 
 def test_files_that_are_gone_do_not_fill_the_disk(tmp_path: Path) -> None:
