@@ -28,6 +28,7 @@ from tests.vm.image import cache
 SUITES: Final = ("bookworm", "trixie", "sid")
 # What the package depends on, so that it is installed without a network, and a bootable systemd.
 _BASE = (
+    *("libkmod2", "libzstd1"),
     *("systemd-sysv", "dbus", "iproute2", "procps", "python3", "python3-dbus", "python3-systemd"),
     *("python3-prometheus-client", "python3-psutil", "python3-pyroute2", "python3-yaml"),
     "grub2-common",

@@ -28,6 +28,7 @@ _REPOSITORY = f"[toys]\nname=toys\nbaseurl=file://{PLACE}\ngpgcheck=0\n"
 # What Debian's packages give, told to rpm: its database knows nothing of them.
 _GIVEN = (
     *("/bin/sh", "/usr/bin/sh", "/usr/bin/python3", "dbus", "systemd = 300", "python3 = 3.14"),
+    *("kmod-libs = 34", "libzstd = 1.5"),
     *("python3-dbus = 9", "python3-prometheus_client = 9", "python3-psutil = 99"),
     *("python3-pyroute2 = 9", "python3-pyyaml = 9", "python3-systemd = 999"),
 )
