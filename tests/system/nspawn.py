@@ -57,7 +57,7 @@ class Machine:
         self.stop()
         self._group.remove()
 
-    def start(self, timeout: float = 60) -> None:
+    def start(self, timeout: float = 180) -> None:
         """Boot, and wait until systemd has nothing left to start. A boot takes about 2 s."""
         _make_reboots_possible()
         nspawn = (
