@@ -219,7 +219,10 @@ def test_ctrl_c_ends_the_waiting_and_not_the_run(place: Place, number: signal.Si
     waits = f"while [ ! -e {sent} ]; do /bin/sleep 0.01; done"
     place.tool("sleep", f"echo >>{place.slept}; {waits}")
     running = subprocess.Popen(
-        [DASH, str(place.script)], stdout=subprocess.PIPE, start_new_session=True
+        # In the background both are ignored, and a shell cannot trap what was ignored before it.
+        ["/usr/bin/env", "--default-signal=HUP,INT", DASH, str(place.script)],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
     )
     until = time.monotonic() + 10
     while place.turns() < 1 and time.monotonic() < until:
