@@ -185,6 +185,29 @@ class Link:
     carrier: bool
     """operstate is `up` or `unknown` (devices without one, such as tun, say `unknown`)."""
     master: str = ""
+    permanent_mac: str = ""
+    """IFLA_PERM_ADDRESS: burnt into the device; empty for virtual ones and old kernels."""
+    bus: str = ""
+    """IFLA_PARENT_DEV_NAME: bus address such as `0000:3b:00.0`; empty for virtual ones."""
+    mac_origin: str = ""
+    """`/sys/class/net/NAME/addr_assign_type` in a word: permanent, random, stolen or set."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Neighbour:
+    """One permanent neighbour entry: overlays put one in for each remote node (NUD_PERMANENT)."""
+
+    link: str
+    address: str
+    mac: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Sysctl:
+    """One kernel setting of the network, by its dotted name (`net.ipv4.ip_forward`)."""
+
+    name: str
+    value: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -283,3 +306,67 @@ class Network:
     routes: tuple[Route, ...] | Unknown
     rules: tuple[Rule, ...] | Unknown
     attachments: tuple[Attachment, ...] | Unknown
+    neighbours: tuple[Neighbour, ...] | Unknown = Unknown("neighbours were not read")
+    sysctls: tuple[Sysctl, ...] | Unknown = Unknown("sysctls were not read")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class ProgramSize:
+    """How much work the verifier had with a program: its head-room below a million."""
+
+    program: str
+    verified_instructions: int
+    """`bpf_prog_info.verified_insns` (kernel 5.16 and newer); 0 where the kernel shows none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BpfObjects:
+    """What is loaded and kept of eBPF, for people and metrics: never judged."""
+
+    programs: int
+    largest: tuple[ProgramSize, ...]
+    """The ten programs that cost the verifier most, the dearest first."""
+    maps: tuple[tuple[str, int], ...]
+    """Maps by name, without the endpoint ids and interface indexes in it, and how many."""
+    links: tuple[tuple[str, int], ...]
+    """BPF links by type, and how many."""
+    pins: tuple[str, ...]
+    """Paths in the bpffs, `*` for digits and hashes, sorted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class CniConfiguration:
+    """The CNI configuration that the container runtime uses: the first file of /etc/cni/net.d."""
+
+    path: str
+    plugins: tuple[str, ...]
+    """`type` of each plugin, in order."""
+    digest: str
+    """SHA-256 of the file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Agent:
+    """One process of a CNI, or kube-proxy, as far as this host shows it."""
+
+    name: str
+    """/proc/PID/comm."""
+    age: float
+    """Seconds for which it has run."""
+    restarts: int | None
+    """How often its container or unit was restarted in this boot; None if the host tells none."""
+    image: str
+    """Image with digest where the container runtime shows it; else empty."""
+    refusals: tuple[str, ...] = ()
+    """Lines of its log, of this boot, that tell of a refusal by the kernel; the newest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cni:
+    """Who makes this node's pod network."""
+
+    configuration: CniConfiguration | Unknown | None
+    """None where there is no CNI configuration: not a cluster node, or a node not joined yet."""
+    agents: tuple[Agent, ...] | Unknown
+    splats: tuple[str, ...] = ()
+    """Lines of the kernel's own log, of this boot, that tell of a broken verifier."""

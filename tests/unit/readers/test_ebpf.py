@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from trialboot import bpf, netlink
 from trialboot.core.facts import Attachment, Unknown
 from trialboot.host import Host
 from trialboot.readers import ebpf
@@ -68,7 +69,7 @@ def test_messages_of_several_datagrams_are_one_dump() -> None:
     first = message(16, b"one") + message(16, b"four")
     second = message(16, b"last") + DONE
 
-    assert ebpf.parse_dump([first, second]) == (b"one", b"four", b"last")
+    assert netlink.parse_dump([first, second]) == (b"one", b"four", b"last")
 
 
 @pytest.mark.parametrize(
@@ -91,25 +92,25 @@ def test_messages_of_several_datagrams_are_one_dump() -> None:
 )  # fmt: skip
 def test_a_dump_that_is_not_whole_is_an_error(datagrams: list[bytes], problem: int) -> None:
     with pytest.raises(OSError, match=r"netlink|changed|cut short") as caught:
-        ebpf.parse_dump(datagrams)
+        netlink.parse_dump(datagrams)
 
     assert caught.value.errno == problem
 
 
 def test_an_acknowledgement_ends_a_dump() -> None:
-    assert ebpf.parse_dump([message(2, struct.pack("=i", 0))]) == ()
+    assert netlink.parse_dump([message(2, struct.pack("=i", 0))]) == ()
 
 
 @pytest.mark.parametrize("chain", [b"\x05", b"\x08\0\x01\0abc", b"\x03\0\x01\0", b"\0\0\0\0"])
 def test_attributes_cut_short_are_an_error(chain: bytes) -> None:
     with pytest.raises(OSError, match="cut short"):
-        ebpf.parse_attributes(chain)
+        netlink.parse_attributes(chain)
 
 
 def test_attributes_lose_their_flags_and_padding() -> None:
     chain = attribute(0x8000 | 2, b"abc") + attribute(3, b"")
 
-    assert ebpf.parse_attributes(chain) == {2: b"abc", 3: b""}
+    assert netlink.parse_attributes(chain) == {2: b"abc", 3: b""}
 
 
 def test_a_device_tells_name_kind_and_xdp_of_every_mode() -> None:
@@ -154,13 +155,13 @@ class FakeKernel:
     queried: list[tuple[int, int, int]] = field(default_factory=list)
     descriptors: list[int] = field(default_factory=list)
 
-    def syscall(self, command: int, attributes: ebpf.Attributes) -> int:
+    def syscall(self, command: int, attributes: bpf.Attributes) -> int:
         if -command in self.refused:
             raise OSError(self.refused[-command], os.strerror(self.refused[-command]))
         match command:
-            case ebpf.PROG_QUERY:
+            case bpf.PROG_QUERY:
                 return self._query(attributes)
-            case ebpf.PROG_GET_FD_BY_ID:
+            case bpf.PROG_GET_FD_BY_ID:
                 return self._open(*struct.unpack_from("=I", attributes))
             case _:
                 return self._inform(*struct.unpack_from("=IIQ", attributes))
@@ -184,7 +185,7 @@ class FakeKernel:
             return self.qdiscs
         return self.filters.get(struct.unpack_from("=I", body, 12)[0], [])
 
-    def _query(self, attributes: ebpf.Attributes) -> int:
+    def _query(self, attributes: bpf.Attributes) -> int:
         target, kind, flags, _, pointer, room = struct.unpack_from("=IIIIQI", attributes)
         self.queried.append((target, kind, flags))
         if kind in self.refused:
@@ -322,7 +323,7 @@ def test_a_place_that_went_away_has_nothing(read: Read, gone: int) -> None:
     )
 
 
-@pytest.mark.parametrize("command", [ebpf.PROG_QUERY, ebpf.PROG_GET_FD_BY_ID, 15])
+@pytest.mark.parametrize("command", [bpf.PROG_QUERY, bpf.PROG_GET_FD_BY_ID, 15])
 @pytest.mark.parametrize("number_", [errno.EPERM, errno.EACCES])
 def test_not_being_allowed_is_unknown(read: Read, command: int, number_: int) -> None:
     kernel = FakeKernel({2: "in"}, attached={TCX_INGRESS: [2]}, refused={-command: number_})
@@ -335,7 +336,7 @@ def test_not_being_allowed_is_unknown(read: Read, command: int, number_: int) ->
 
 @pytest.mark.parametrize("problem", [errno.ENOSYS, errno.ENOMEM, errno.EFAULT, errno.E2BIG])
 def test_any_other_refusal_is_unknown(read: Read, problem: int) -> None:
-    assert read(FakeKernel(refused={-ebpf.PROG_QUERY: problem})) == Unknown(os.strerror(problem))
+    assert read(FakeKernel(refused={-bpf.PROG_QUERY: problem})) == Unknown(os.strerror(problem))
 
 
 def test_a_program_that_went_away_is_passed_over(read: Read) -> None:
@@ -348,14 +349,14 @@ def test_a_program_that_went_away_is_passed_over(read: Read) -> None:
 def test_room_is_made_for_many_programs(count: int) -> None:
     kernel = FakeKernel(attached={INET4_CONNECT: list(range(1, count + 1))})
 
-    assert ebpf.query(kernel.syscall, 3, INET4_CONNECT) == tuple(range(1, count + 1))
+    assert bpf.query(kernel.syscall, 3, INET4_CONNECT) == tuple(range(1, count + 1))
 
 
 def test_room_is_not_made_without_end() -> None:
     kernel = FakeKernel(attached={INET4_CONNECT: list(range(1, 5000))})
 
     with pytest.raises(OSError, match="No space left"):
-        ebpf.query(kernel.syscall, 3, INET4_CONNECT)
+        bpf.query(kernel.syscall, 3, INET4_CONNECT)
 
 
 def test_each_program_is_asked_for_once_and_closed(read: Read) -> None:
@@ -368,10 +369,10 @@ def test_each_program_is_asked_for_once_and_closed(read: Read) -> None:
 
 
 def test_a_program_is_closed_even_if_it_tells_nothing() -> None:
-    kernel = FakeKernel({2: "in"}, refused={-ebpf.OBJ_GET_INFO_BY_FD: errno.EPERM})
+    kernel = FakeKernel({2: "in"}, refused={-bpf.OBJ_GET_INFO_BY_FD: errno.EPERM})
 
     with pytest.raises(PermissionError):
-        ebpf.program_name(kernel.syscall, 2)
+        bpf.program_name(kernel.syscall, 2)
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(kernel.descriptors[0])
 
@@ -417,10 +418,10 @@ def test_an_unreadable_mount_table_is_unknown(tmp_path: Path) -> None:
 
 def test_a_processor_without_a_number_for_bpf_is_refused_not_guessed() -> None:
     with pytest.raises(OSError, match="vax") as caught:
-        ebpf.bpf(ebpf.PROG_QUERY, ctypes.create_string_buffer(64), "vax")
+        bpf.bpf(bpf.PROG_QUERY, ctypes.create_string_buffer(64), "vax")
     assert caught.value.errno == errno.ENOSYS
 
 
 def test_the_true_system_call_tells_its_errno() -> None:
     with pytest.raises(OSError, match=r"bpf\(2\) command 999"):
-        ebpf.bpf(999, ctypes.create_string_buffer(64))
+        bpf.bpf(999, ctypes.create_string_buffer(64))

@@ -1,0 +1,196 @@
+"""What is known of the CNIs that clusters run, declared once, as data.
+
+Nothing here is needed for a verdict: a CNI that is in no row is judged by what was learned alone.
+A row makes names stable over versions, tells which agent to look at, and which settings and
+modules that CNI cannot live without. Sources: the CNIs' own code, as cited in each row.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pods:
+    """How the host's ends of pod interfaces are named, and the class that they are told by."""
+
+    pattern: re.Pattern[str]
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """One CNI."""
+
+    name: str
+    plugins: tuple[str, ...]
+    """`type` values of its CNI configuration (/etc/cni/net.d), by which it is recognised."""
+    agents: tuple[str, ...] = ()
+    """Processes without which it cannot work, as /proc/PID/comm has them (15 characters)."""
+    pods: tuple[Pods, ...] = ()
+    node_devices: tuple[str, ...] = ()
+    """Devices of its own that look like a pod's and are the node's."""
+    temporary: re.Pattern[str] | None = None
+    """Devices that it makes and removes again while it starts."""
+    prefixes: tuple[str, ...] = ()
+    """How the names of its programs begin."""
+    programs: tuple[str, ...] = ()
+    """Full names of its programs; the kernel keeps 15 characters of each."""
+    partial: bool = False
+    """Only some pods carry its programs, such as those with a policy: coverage is not judged."""
+    sets_macs: bool = False
+    """It holds the MAC of the host's end in the pod's static neighbour: nobody else may set it."""
+    reverse_path_off: tuple[str, ...] = ()
+    """Devices (fnmatch patterns) whose rp_filter must be 0: it routes pods asymmetrically."""
+    modules: tuple[str, ...] = ()
+    """Kernel modules that it loads by need: told beside a failure where absent, never judged."""
+    host_objects: tuple[str, ...] = ()
+    """Where its compiled programs lie on the host (glob patterns)."""
+    agent_objects: tuple[str, ...] = ()
+    """The same below /proc/PID/root of its first agent."""
+
+
+def _pods(pattern: str, name: str) -> Pods:
+    return Pods(pattern=re.compile(pattern), name=name)
+
+
+_VETH: Final = _pods(r"veth[0-9a-f]{8}", "veth*")
+
+PROFILES: Final = (
+    Profile(
+        # cilium/cilium: pkg/datapath/loader/{loader,host,tc,tcx,netkit,xdp,paths}.go, pkg/socketlb
+        name="cilium",
+        plugins=("cilium-cni",),
+        agents=("cilium-agent",),
+        pods=(
+            _pods(r"lxc[0-9a-f]+", "lxc*"),
+            _pods(r"gke[0-9a-f]{11}", "gke*"),
+            _pods(r"azv[0-9a-f]+", "azv*"),
+        ),
+        node_devices=("lxc_health",),
+        prefixes=("cil_",),
+        programs=(
+            "cil_from_container", "cil_to_container", "cil_from_netdev", "cil_to_netdev",
+            "cil_from_host", "cil_to_host", "cil_from_overlay", "cil_to_overlay",
+            "cil_from_network", "cil_from_wireguard", "cil_to_wireguard", "cil_xdp_entry",
+            "cil_lxc_policy", "cil_lxc_policy_egress", "cil_host_policy",
+            "cil_sock4_connect", "cil_sock6_connect", "cil_sock4_sendmsg", "cil_sock6_sendmsg",
+            "cil_sock4_recvmsg", "cil_sock6_recvmsg", "cil_sock4_getpeername",
+            "cil_sock6_getpeername", "cil_sock4_post_bind", "cil_sock6_post_bind",
+            "cil_sock4_pre_bind", "cil_sock6_pre_bind", "cil_sock_release",
+        ),
+        sets_macs=True,
+        reverse_path_off=("lxc*", "cilium_*"),
+        modules=("vxlan", "geneve", "wireguard", "cls_bpf", "sch_ingress", "ip_tables",
+                 "xt_TPROXY", "xt_CT", "xt_mark", "xt_socket"),
+        host_objects=("/var/run/cilium/state/*.o", "/var/run/cilium/state/templates/*/*.o"),
+    ),
+    Profile(
+        # projectcalico/calico: felix/bpf/{tc,xdp,nat,bpfdefs}, felix/config/config_params.go
+        name="calico",
+        plugins=("calico",),
+        agents=("calico-node",),
+        pods=(_pods(r"cali[0-9a-z]+", "cali*"),),
+        temporary=re.compile(r"testTcxb?|cali_nk_probe"),
+        prefixes=("cali_", "calico_"),
+        programs=(
+            "cali_tc_preamble", "cali_xdp_preamble", "calico_connect_v4", "calico_connect_v46",
+            "calico_connect_v6", "calico_sendmsg_v4", "calico_sendmsg_v46", "calico_sendmsg_v6",
+            "calico_recvmsg_v4", "calico_recvmsg_v46", "calico_recvmsg_v6",
+        ),
+        modules=("vxlan", "ipip", "wireguard", "cls_bpf", "sch_ingress", "ip_tables", "ip_set",
+                 "xt_set", "xt_mark", "ip6_tables"),
+        agent_objects=("/usr/lib/calico/bpf/*.o",),
+    ),
+    Profile(
+        # flannel-io/flannel: pkg/backend/vxlan; k3s and k0s run it inside their own process
+        name="flannel",
+        plugins=("flannel",),
+        agents=("flanneld",),
+        pods=(_VETH,),
+        modules=("vxlan", "br_netfilter", "ip_tables", "xt_MASQUERADE", "wireguard"),
+    ),
+    Profile(
+        # aws/amazon-vpc-cni-k8s, aws/aws-ebpf-sdk-go: pkg/tc/tc.go
+        name="aws",
+        plugins=("aws-cni",),
+        agents=("aws-k8s-agent",),
+        pods=(_pods(r"eni[0-9a-f]{11}", "eni*"),),
+        prefixes=("handle_ingress", "handle_egress"),
+        programs=("handle_ingress", "handle_egress"),
+        partial=True,
+        sets_macs=True,
+        modules=("cls_bpf", "sch_ingress", "xt_mark", "xt_comment"),
+    ),
+    Profile(
+        # cloudnativelabs/kube-router: pkg/controllers/routing
+        name="kube-router",
+        plugins=("bridge",),
+        agents=("kube-router",),
+        pods=(_VETH,),
+        modules=("ip_set", "xt_set", "ip_vs", "ipip", "br_netfilter"),
+    ),
+    Profile(
+        # ovn-org/ovn-kubernetes: go-controller/pkg/cni; the host's end is named by the sandbox
+        name="ovn-kubernetes",
+        plugins=("ovn-k8s-cni-overlay",),
+        agents=("ovnkube", "ovn-controller", "ovs-vswitchd"),
+        pods=(_pods(r"[0-9a-f]{15}", "sandbox*"),),
+        modules=("openvswitch", "geneve", "nf_conntrack"),
+    ),
+)  # fmt: skip
+
+SERVICE_PROXIES: Final = ("kube-proxy",)
+"""Agents that no profile has: they make Services reachable beside most CNIs."""
+
+DEFAULT_PODS: Final = tuple(pods for profile in PROFILES for pods in profile.pods)
+"""All classes of pod interface: names tell them apart, whichever CNI runs."""
+TEMPORARY: Final = tuple(p.temporary for p in PROFILES if p.temporary)
+NODE_DEVICES: Final = frozenset(name for p in PROFILES for name in p.node_devices)
+PROGRAMS: Final = tuple(name for p in PROFILES for name in p.programs)
+AGENTS: Final = tuple(dict.fromkeys((*(a for p in PROFILES for a in p.agents), *SERVICE_PROXIES)))
+"""Process names of all agents (comm)."""
+
+REFUSAL: Final = re.compile(
+    r"BPF program is too large|Verifier error|load program:|failed to probe|Argument list too long"
+    r"|unknown option \"--set-mark\"|Extension MARK revision \d+ not supported"
+    r"|missing kernel module|is not a scalar|bpf_set_retval"
+)
+"""What CNIs and their agents write when the kernel refused what they asked (ebpf.md, rule 6)."""
+SPLAT: Final = re.compile(
+    r"verifier bug|REG INVARIANTS VIOLATION|BPF program is too large|BUG: .*bpf|WARNING: .*bpf"
+)
+"""What a kernel writes to its own log when its eBPF verifier or runtime is broken."""
+
+
+def pod_class(link: str) -> str | None:
+    """Name the class of pod interface that a link's name shows; None for a node's own link.
+
+    `lxc_health` is Cilium's own endpoint and a node device.
+    """
+    if link in NODE_DEVICES or is_temporary(link):
+        return None
+    return next((pods.name for pods in DEFAULT_PODS if pods.pattern.fullmatch(link)), None)
+
+
+def is_temporary(link: str) -> bool:
+    """Tell a device that a CNI's start-up probes make and remove again."""
+    return any(pattern.fullmatch(link) for pattern in TEMPORARY)
+
+
+def owner_of(program: str) -> str:
+    """Name who attaches a program of this name: a profile, `systemd`, or `other`."""
+    if program.startswith("sd_"):
+        return "systemd"
+    for profile in PROFILES:
+        if program.startswith(profile.prefixes or ("\0",)):
+            return profile.name
+    return "other"
+
+
+def profile_of(plugins: tuple[str, ...]) -> Profile | None:
+    """Give the profile of a CNI configuration's plugin types; None for a CNI in no row."""
+    for profile in PROFILES:
+        if set(profile.plugins) & set(plugins):
+            return profile
+    return None
