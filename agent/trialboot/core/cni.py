@@ -27,6 +27,8 @@ class Profile:
     """`type` values of its CNI configuration (/etc/cni/net.d), by which it is recognised."""
     agents: tuple[str, ...] = ()
     """Processes without which it cannot work, as /proc/PID/comm has them (15 characters)."""
+    containers: tuple[tuple[str, str], ...] = ()
+    """Containers that those agents run in, each with its agent: all there is of a crash loop."""
     pods: tuple[Pods, ...] = ()
     node_devices: tuple[str, ...] = ()
     """Devices of its own that look like a pod's and are the node's."""
@@ -62,6 +64,7 @@ PROFILES: Final = (
         name="cilium",
         plugins=("cilium-cni",),
         agents=("cilium-agent",),
+        containers=(("cilium-agent", "cilium-agent"),),
         pods=(
             _pods(r"lxc[0-9a-f]+", "lxc*"),
             _pods(r"gke[0-9a-f]{11}", "gke*"),
@@ -90,6 +93,7 @@ PROFILES: Final = (
         name="calico",
         plugins=("calico",),
         agents=("calico-node",),
+        containers=(("calico-node", "calico-node"),),
         pods=(_pods(r"cali[0-9a-z]+", "cali*"),),
         temporary=re.compile(r"testTcxb?|cali_nk_probe"),
         prefixes=("cali_", "calico_"),
@@ -107,6 +111,7 @@ PROFILES: Final = (
         name="flannel",
         plugins=("flannel",),
         agents=("flanneld",),
+        containers=(("kube-flannel", "flanneld"),),
         pods=(_VETH,),
         modules=("vxlan", "br_netfilter", "ip_tables", "xt_MASQUERADE", "wireguard"),
     ),
@@ -115,6 +120,7 @@ PROFILES: Final = (
         name="aws",
         plugins=("aws-cni",),
         agents=("aws-k8s-agent",),
+        containers=(("aws-node", "aws-k8s-agent"),),
         pods=(_pods(r"eni[0-9a-f]{11}", "eni*"),),
         prefixes=("handle_ingress", "handle_egress"),
         programs=("handle_ingress", "handle_egress"),
@@ -127,6 +133,7 @@ PROFILES: Final = (
         name="kube-router",
         plugins=("bridge",),
         agents=("kube-router",),
+        containers=(("kube-router", "kube-router"),),
         pods=(_VETH,),
         modules=("ip_set", "xt_set", "ip_vs", "ipip", "br_netfilter"),
     ),
@@ -135,6 +142,10 @@ PROFILES: Final = (
         name="ovn-kubernetes",
         plugins=("ovn-k8s-cni-overlay",),
         agents=("ovnkube", "ovn-controller", "ovs-vswitchd"),
+        containers=(
+            ("ovnkube-controller", "ovnkube"), ("ovnkube-node", "ovnkube"),
+            ("ovn-controller", "ovn-controller"), ("ovs-daemons", "ovs-vswitchd"),
+        ),
         pods=(_pods(r"[0-9a-f]{15}", "sandbox*"),),
         modules=("openvswitch", "geneve", "nf_conntrack"),
     ),
@@ -150,6 +161,18 @@ NODE_DEVICES: Final = frozenset(name for p in PROFILES for name in p.node_device
 PROGRAMS: Final = tuple(name for p in PROFILES for name in p.programs)
 AGENTS: Final = tuple(dict.fromkeys((*(a for p in PROFILES for a in p.agents), *SERVICE_PROXIES)))
 """Process names of all agents (comm)."""
+AGENT_OF: Final = dict(
+    (c for p in PROFILES for c in p.containers), **{p: p for p in SERVICE_PROXIES}
+)
+"""The agent that runs in a container of this name."""
+
+NAMESPACES: Final = re.compile(
+    r"kube-[-a-z0-9]+|(?:cilium|calico|tigera|openshift|ovn|flannel)(?:-[-a-z0-9]+)?"
+)
+"""Namespaces that an agent's pod may be in.
+
+A tenant may call a container, and a process in it, as it likes; its crash loop is no agent's.
+"""
 
 REFUSAL: Final = re.compile(
     r"BPF program is too large|Verifier error|load program:|failed to probe|Argument list too long"

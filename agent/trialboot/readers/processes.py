@@ -4,28 +4,20 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from trialboot.core.facts import Process, Unknown
+from trialboot.errors import HostError
 from trialboot.host import Host
+from trialboot.processes import running, short
 
 
 def read_processes(host: Host, names: Sequence[str]) -> tuple[Process, ...] | Unknown:
     """Count the running processes of each name; zombies are not running."""
-    if not names:
-        return ()
-    import psutil  # noqa: PLC0415  3 MiB: only where the operator names a process
-
-    psutil.PROCFS_PATH = str(host.path("/proc"))
     try:
-        seen = [
-            (p.info["name"], p.info["status"]) for p in psutil.process_iter(["name", "status"])
-        ]
-    except (psutil.Error, OSError) as error:
-        return Unknown(f"/proc: {error}")
-    return count_processes(names, seen)
+        return count_processes(names, (process.name for process in running(host, names)))
+    except HostError as error:
+        return Unknown(str(error))
 
 
-def count_processes(
-    names: Sequence[str], seen: Iterable[tuple[str | None, str | None]]
-) -> tuple[Process, ...]:
-    """Count names among (name, status) pairs."""
-    alive = Counter(name for name, status in seen if status != "zombie")
-    return tuple(Process(name=name, count=alive[name]) for name in names)
+def count_processes(names: Sequence[str], seen: Iterable[str]) -> tuple[Process, ...]:
+    """Count each name among those of the processes that run, which the kernel cuts."""
+    alive = Counter(seen)
+    return tuple(Process(name=name, count=alive[short(name)]) for name in names)
