@@ -51,6 +51,8 @@ class Verify:
     interval_seconds: float = 10.0
     repeat_seconds: float = 600.0
     unsure: Unsure = Unsure.STAY
+    cordon_at_rest: bool = True
+    """An armed node whose network breaks without a changed boot takes no new pods."""
     units: tuple[str, ...] = ()
     """systemd services that make the network and must be active."""
     processes: tuple[str, ...] = ()
@@ -80,6 +82,7 @@ class Config:
         return Policy(
             armed=self.mode is Mode.ARMED,
             unsure_rolls_back=self.verify.unsure is Unsure.ROLL_BACK,
+            cordon_at_rest=self.verify.cordon_at_rest,
         )
 
     @property

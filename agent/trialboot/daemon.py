@@ -20,6 +20,7 @@ from trialboot.core.node import Wish
 from trialboot.core.outlook import Judgement, Outlook
 from trialboot.core.reboot import against_reboot
 from trialboot.core.trial import (
+    AT_REST,
     Allowed,
     Booted,
     Damaged,
@@ -45,6 +46,7 @@ from trialboot.host import (
     watch_folders,
 )
 from trialboot.jobs import Jobs
+from trialboot.judging import Judging
 from trialboot.loop import Loop
 from trialboot.packageruns import PackageRuns
 from trialboot.readers import kernel
@@ -101,11 +103,13 @@ class Daemon:
         self.boot: BootId = kernel.read_boot_id(host)
         self._decision: Decision = store.load_decision(host)
         self._outlook: Outlook | None = None
-        self._verified = False
         self._trouble: dict[str, str] = {}
         self._counters = _load_counters(host)
         self._loop = Loop(host)
         self._jobs = Jobs(host, bus, self._loop)
+        self._judging = Judging(
+            host, self._loop, start=lambda: self._start(VERIFY), held=self._holds_back
+        )
         self._node_wait = RETRY_FIRST
         self._runs = PackageRuns(host, self.boot)
         self._stirred = 0.0
@@ -187,7 +191,8 @@ class Daemon:
             "watchdog": self._ping,
             "snapshot": self._look,
             "tell": self._look_to_tell,
-            "verify": lambda: self._start(VERIFY),
+            "verify": self._judging.begin,
+            "network": self._judging.begin_at_rest,
             "node": self._deliver,
             "finish": self._finish,
             "retry": lambda: self._operator(Retried(at=self._now())),
@@ -235,9 +240,13 @@ class Daemon:
             VERIFY: self._verify_done,
             NODE: self._node_done,
         }
-        for unit, result in self._jobs.take_ended().items():
+        ended = self._jobs.take_ended()
+        for unit, result in ended.items():
             if unit in handlers:
                 handlers[unit](result)
+        stirring = self._judging.hear(ended, self._config.verify.units)
+        if stirring:
+            journal.noted(f"a job of {stirring} has ended: the network is verified once it rests")
 
     def _snapshot_done(self, result: str) -> None:
         only_to_tell, self._only_to_tell = self._only_to_tell, False
@@ -249,7 +258,7 @@ class Daemon:
         if result != "done" or not isinstance(outlook, Outlook):
             self._worker_failed("snapshot", result, outlook)
             self._loop.set_timer("snapshot", RETRY_MOST)
-            self._verify_once()
+            self._judging.begin_first()
             return
         self._trouble.pop("snapshot", None)
         self._outlook = outlook
@@ -257,7 +266,7 @@ class Daemon:
             self._tell_booted(outlook)
         if not only_to_tell and not self._disturbed:
             self._advance_by(outlook)
-        self._verify_once()
+        self._judging.begin_first()
         self._write_state()
         if only_to_tell:
             report.write_notice(self._host, self._state())
@@ -307,10 +316,15 @@ class Daemon:
         self._note_trouble("known-good", f"it is not whole: {'; '.join(outlook.damage)}")
         self._advance(Damaged(at=outlook.taken_at, why=outlook.damage))
 
-    def _verify_once(self) -> None:
-        if not self._verified:
-            self._verified = True
-            self._start(VERIFY)
+    def _holds_back(self) -> bool:
+        """Tell whether a verification has to wait: for a package run, if no trial waits for it.
+
+        A run changes the network half-way. The first verdict on a boot, and each one that could
+        end a trial, is waited for by a node without pods: those are not put off.
+        """
+        trial = self._decision.trial
+        judged = trial.boot == self.boot and trial.judged is not None
+        return judged and trial.phase in AT_REST and (bool(self._runs.manager) or self._news)
 
     def _verify_done(self, result: str) -> None:
         judgement = store.load(self._host, store.JUDGEMENT, Judgement)
@@ -321,7 +335,7 @@ class Daemon:
             self._trouble.pop("verify", None)
         self._advance(Judged(at=judgement.at, boot=judgement.boot, verdict=judgement.verdict))
         journal.judged(self._decision.trial)
-        self._loop.set_timer("verify", self._config.verify.repeat_seconds)
+        self._judging.end(self._config.verify.repeat_seconds)
         if not self._runs.manager:
             self._look()
 
@@ -535,6 +549,7 @@ class Daemon:
             return
         if ended:
             journal.transacted(ended, outlook.sentence)
+            self._judging.ask()
 
     def _ask(self, wish: str) -> None:
         # The bus is also heard while the pin worker is waited for, in the middle of a decision.
@@ -552,7 +567,7 @@ class Daemon:
             # What was read before stays in force.
             self._note_trouble("configuration", str(error))
             return
-        self._loop.set_timer("verify", 0)
+        self._judging.ask()
         self._loop.set_timer("snapshot", 0)
 
     # --- what others see

@@ -207,15 +207,16 @@ def test_the_host_is_looked_at_once_and_only_after_the_end_of_a_package_run(
     for number, event in enumerate(("begin", "dpkg-begin", "dpkg-end", "dpkg-end")):
         note(machine, 300 + number, event)
         machine.later(20)
-    machine.ask("Verify")
     machine.rests()
     assert len(machine.starts(SNAPSHOT)) == before
     assert machine.state()["may_reboot"]["reasons"] == ["a package run is under way (apt)"]
     note(machine, 309, "end")
     machine.later(6)
-    wait_for("the snapshot", lambda: len(machine.starts(SNAPSHOT)) > before)
+    wait_for("the verification", lambda: len(machine.starts(VERIFY)) > 1)
     machine.rests()
-    assert len(machine.starts(SNAPSHOT)) == before + 1
+    units = [call["unit"] for call in machine.calls() if call.get("unit") in {SNAPSHOT, VERIFY}]
+    assert units[-3:] == [SNAPSHOT, VERIFY, SNAPSHOT]
+    assert len(machine.starts(SNAPSHOT)) == before + 2
     assert machine.state()["may_reboot"]["answer"] is True
 
 
@@ -367,6 +368,137 @@ def test_files_that_change_without_a_package_run_are_looked_at_once_they_rest(
     assert len(machine.starts(SNAPSHOT)) == before
     machine.later(6)
     wait_for("the snapshot", lambda: len(machine.starts(SNAPSHOT)) == before + 1)
+
+
+# --- the network while no trial runs ------------------------------------------------------------
+
+NETWORKD = "systemd-networkd.service"
+JUDGED = 62
+"""Seconds after a verification in which no service has another one begin."""
+
+
+def settled(machine: Machine) -> None:
+    """Have this boot judged, long enough ago."""
+    machine.runs()
+    machine.later(JUDGED)
+    machine.rests()
+    assert len(machine.starts(VERIFY)) == 1
+
+
+def test_the_network_is_verified_once_after_a_burst_of_restarts(machine: Machine) -> None:
+    settled(machine)
+    for unit in (NETWORKD, "systemd-udevd.service", NETWORKD):
+        machine.restart(unit)
+        machine.rests()
+        machine.later(6)
+    machine.rests()
+    assert len(machine.starts(VERIFY)) == 1, "each restart waits for quiet anew"
+    machine.later(6)
+    wait_for("the verification", lambda: len(machine.starts(VERIFY)) == 2)
+    machine.later(11)
+    machine.rests()
+    assert len(machine.starts(VERIFY)) == 2
+
+
+@pytest.mark.parametrize(("unit", "verifications"), [("frr.service", 2), ("cron.service", 1)])
+def test_the_operators_services_count_as_network_services_and_others_do_not(
+    machine: Machine, unit: str, verifications: int
+) -> None:
+    machine.configure(f'{ARMED}verify.units = ["frr.service"]\n')
+    settled(machine)
+    machine.restart(unit)
+    machine.rests()
+    machine.later(11)
+    machine.rests()
+    assert len(machine.starts(VERIFY)) == verifications
+
+
+def test_a_restart_during_a_verification_is_followed_by_another_one(machine: Machine) -> None:
+    settled(machine)
+    machine.script(verify=[{**judgement(Outcome.SOUND), "delay": 1.5}])
+    machine.ask("Verify")
+    wait_for("the verification", lambda: len(machine.starts(VERIFY)) == 2)
+    machine.restart(NETWORKD)
+    machine.rests()
+    machine.later(11)
+    machine.rests()
+    assert len(machine.starts(VERIFY)) == 2, "one is under way at the most"
+    time.sleep(1.5)
+    machine.rests()
+    machine.later(JUDGED)
+    machine.rests()
+    assert len(machine.starts(VERIFY)) == 3
+
+
+def test_the_operator_who_asks_during_a_verification_gets_one_of_his_own(
+    machine: Machine,
+) -> None:
+    settled(machine)
+    machine.script(verify=[{**judgement(Outcome.SOUND), "delay": 1.0}])
+    machine.ask("Verify")
+    wait_for("the verification", lambda: len(machine.starts(VERIFY)) == 2)
+    machine.ask("Verify")
+    machine.ask("Verify")
+    wait_for("the second one", lambda: len(machine.starts(VERIFY)) == 3)
+    time.sleep(1.2)
+    machine.rests()
+    assert len(machine.starts(VERIFY)) == 3
+
+
+def test_no_verification_begins_in_the_middle_of_a_package_run(machine: Machine) -> None:
+    apt_lives(machine)
+    settled(machine)
+    note(machine, 300, "begin")
+    machine.restart(NETWORKD)
+    machine.rests()
+    machine.later(11)
+    machine.ask("Verify")
+    machine.later(601)  # the repeat is due as well
+    machine.rests()
+    assert len(machine.starts(VERIFY)) == 1
+    note(machine, 301, "end")
+    machine.rests()
+    assert len(machine.starts(VERIFY)) == 1, "it may be one cycle of many"
+    machine.later(6)
+    wait_for("the verification", lambda: len(machine.starts(VERIFY)) == 2)
+    machine.later(31)
+    machine.rests()
+    assert len(machine.starts(VERIFY)) == 2, "all that asked meanwhile is answered by the one"
+
+
+def test_a_trial_is_verified_also_in_the_middle_of_a_package_run(machine: Machine) -> None:
+    apt_lives(machine)
+    on_trial(machine, Outcome.UNSURE)
+    machine.script(snapshot=[{**outlook(NEW, NEW), "delay": 0.5}])
+    machine.start()
+    wait_for("the snapshot", lambda: machine.starts(SNAPSHOT))
+    note(machine, 300, "begin")
+    wait_for("the first verdict", lambda: machine.state()["verdict"])
+    machine.rests()
+    assert machine.state()["may_reboot"]["reasons"][0] == "a package run is under way (apt)"
+    machine.script(verify=[judgement(Outcome.SOUND)])
+    machine.later(601)
+    wait_for("the second verdict", lambda: machine.state()["verdict"]["outcome"] == "sound")
+
+
+@pytest.mark.parametrize("cordons", [True, False])
+def test_a_network_that_breaks_at_rest_is_told_cordons_by_policy_and_reboots_nobody(
+    machine: Machine, *, cordons: bool
+) -> None:
+    machine.configure(f"{ARMED}verify.cordon_at_rest = {str(cordons).lower()}\n")
+    settled(machine)
+    machine.script(verify=[judgement(Outcome.WORSE, "10 rules are gone")])
+    pins = len(machine.starts(PIN))
+    note(machine, 300, "end")
+    machine.later(6)
+    wait_for("the verdict", lambda: machine.state()["verdict"]["outcome"] == "worse")
+    machine.rests()
+    assert machine.state()["cluster"]["cordon_wished"] is cordons
+    found = store.load_wish(machine.host)
+    assert isinstance(found, Wish)
+    assert (found.reason, found.condition, len(found.notices)) == ("NetworkWorse", "False", 1)
+    assert (machine.state()["phase"], machine.reboots()) == ("steady", [])
+    assert len(machine.starts(PIN)) == pins
 
 
 # --- pre-checks, and a known-good that packages damage ------------------------------------------

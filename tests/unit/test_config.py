@@ -22,6 +22,7 @@ DEFAULTS = Config(
         interval_seconds=10.0,
         repeat_seconds=600.0,
         unsure=Unsure.STAY,
+        cordon_at_rest=True,
         units=(),
         processes=(),
     ),
@@ -38,6 +39,7 @@ deadline_seconds = 3
 interval_seconds = 4
 repeat_seconds = 5
 unsure = "roll-back"
+cordon_at_rest = false
 units = ["kubelet.service", "containerd.service"]
 processes = ["cilium-agent"]
 
@@ -84,6 +86,7 @@ def test_every_key_is_read() -> None:
             interval_seconds=4.0,
             repeat_seconds=5.0,
             unsure=Unsure.ROLL_BACK,
+            cordon_at_rest=False,
             units=("kubelet.service", "containerd.service"),
             processes=("cilium-agent",),
         ),
@@ -171,7 +174,7 @@ def test_any_text_is_a_configuration_or_refused_by_name(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "policy"),
     [
-        ("", Policy(armed=False, unsure_rolls_back=False)),
+        ("", Policy(armed=False, unsure_rolls_back=False, cordon_at_rest=True)),
         ('mode = "observe"', Policy(armed=False, unsure_rolls_back=False)),
         ('mode = "armed"', Policy(armed=True, unsure_rolls_back=False)),
         (
@@ -179,9 +182,14 @@ def test_any_text_is_a_configuration_or_refused_by_name(text: str) -> None:
             Policy(armed=True, unsure_rolls_back=True),
         ),
         ('mode = "armed"\nverify.unsure = "stay"', Policy(armed=True, unsure_rolls_back=False)),
+        ('mode = "armed"\nverify.cordon_at_rest = true', Policy(armed=True)),
+        (
+            'mode = "armed"\nverify.cordon_at_rest = false',
+            Policy(armed=True, cordon_at_rest=False),
+        ),
     ],
 )
-def test_mode_and_unsure_make_the_policy(text: str, policy: Policy) -> None:
+def test_mode_unsure_and_the_cordon_at_rest_make_the_policy(text: str, policy: Policy) -> None:
     assert parse_config(text).policy == policy
 
 

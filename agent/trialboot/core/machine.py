@@ -362,36 +362,38 @@ def _judged(trial: Trial, event: Judged, policy: Policy) -> Decision:
         return _same(trial)
     match trial.phase:
         case Phase.STEADY | Phase.ARMED | Phase.RECOVERED:
-            return _judged_at_rest(trial, event)
+            return _judged_at_rest(trial, event, policy)
         case Phase.TRIAL:
             return _judged_trial(trial, event, policy)
         case Phase.CONDEMNED | Phase.STRANDED:
             return _judged_known_good(trial, event)
 
 
-def _judged_at_rest(trial: Trial, event: Judged) -> Decision:
+def _judged_at_rest(trial: Trial, event: Judged, policy: Policy) -> Decision:
     """No trial runs: nothing can be blamed, so nothing is rebooted."""
     match event.verdict.outcome:
         case Outcome.WORSE:
-            words = f"no change to blame, so no reboot: {first_reason(event.verdict)}"
-            return Decision(
-                trial=trial,
-                todo=(
-                    tell_cluster(
-                        trial,
-                        event.at,
-                        "NetworkWorse",
-                        words,
-                        cordoned=True,
-                        condition="False",
-                        notice="Warning",
-                    ),
-                ),
-            )
+            return _worse_at_rest(trial, event, policy)
         case Outcome.SOUND:
             return _sound_at_rest(trial, event)
         case Outcome.UNSURE:
             return _same(trial)
+
+
+def _worse_at_rest(trial: Trial, event: Judged, policy: Policy) -> Decision:
+    """Tell, and cordon by policy: what the policy says now also undoes what it said before."""
+    cordons = policy.cordon_at_rest
+    none = "no reboot" if cordons else "no reboot, and no cordon by verify.cordon_at_rest"
+    tell = tell_cluster(
+        trial,
+        event.at,
+        "NetworkWorse",
+        f"no change to blame, so {none}: {first_reason(event.verdict)}",
+        cordoned=cordons,
+        condition="False",
+        notice="Warning",
+    )
+    return Decision(trial=trial, todo=(tell,))
 
 
 def _sound_at_rest(trial: Trial, event: Judged) -> Decision:

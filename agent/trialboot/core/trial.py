@@ -26,6 +26,10 @@ class Phase(Word):
     STRANDED = "stranded"
 
 
+AT_REST: Final = frozenset({Phase.STEADY, Phase.ARMED, Phase.RECOVERED})
+"""The phases in which no verdict on the boot that runs ends anything."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """What the operator allows."""
@@ -33,6 +37,8 @@ class Policy:
     armed: bool = False
     """False is observe mode: nothing is pinned, cordoned or rebooted."""
     unsure_rolls_back: bool = False
+    cordon_at_rest: bool = True
+    """A worse verdict cordons the node also where no trial runs; it never reboots there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ from trialboot.core.language import assert_never
 from trialboot.core.machine import LEGAL, IllegalMoveError, legal_moves, step
 from trialboot.core.node import Wish
 from trialboot.core.trial import (
+    AT_REST,
     MOST_ALLOWED,
     MOST_MOMENTS,
     Allowed,
@@ -48,6 +49,7 @@ AT = "2026-01-01T00:00:00Z"
 HERE, LATER = BootId("boot-here-now"), BootId("boot-later-on")
 ARMED, OBSERVE = Policy(armed=True), Policy()
 EAGER = Policy(armed=True, unsure_rolls_back=True)
+LENIENT = Policy(armed=True, cordon_at_rest=False)
 BLIND = Unknown("no permission")
 
 
@@ -657,6 +659,34 @@ def test_unsure_rolls_back_only_where_the_operator_says_so() -> None:
     )
 
 
+@pytest.mark.parametrize("trial", [FRESH, STEADY, WAITING, RECOVERED], ids=lambda t: t.phase)
+@pytest.mark.parametrize("cordon", [False, True])
+def test_a_worse_verdict_at_rest_cordons_by_policy_and_tells_in_any_case(
+    trial: Trial, *, cordon: bool
+) -> None:
+    before = replace(trial, cordon=cordon)
+    assert outcome(before, judged(WORSE), ARMED) == (trial.phase, [CORDON])
+    lenient = step(before, judged(WORSE), LENIENT)
+    assert (lenient.trial.phase, lenient.trial.cordon) == (trial.phase, False)
+    wish = wish_of(lenient)
+    assert (wish.cordoned, wish.condition, wish.reason) == (False, "False", "NetworkWorse")
+    assert [notice.kind for notice in wish.notices] == ["Warning"]
+    assert wish.message == (
+        "no change to blame, so no reboot, and no cordon by verify.cordon_at_rest: because worse"
+    )
+
+
+def test_a_trial_and_what_follows_it_cordon_whatever_the_policy_at_rest_says() -> None:
+    for trial, event in (
+        (WAITING, booted(NEW)),
+        (TRYING, judged(WORSE)),
+        (TRYING, judged(UNSURE)),
+        (BACK, judged(WORSE)),
+    ):
+        assert step(trial, event, LENIENT) == step(trial, event, ARMED)
+        assert wish_of(step(trial, event, LENIENT)).cordoned
+
+
 def test_a_condemned_boot_set_is_remembered_once_with_all_reasons() -> None:
     verdict = Verdict(outcome=Outcome.WORSE, reasons=("a is gone", "b is gone"))
     after = step(TRYING, judged(verdict), ARMED).trial
@@ -846,7 +876,12 @@ EVENTS = st.one_of(
     st.just(ALLOW),
     st.just(DAMAGED),
 )
-POLICIES = st.builds(Policy, armed=st.booleans(), unsure_rolls_back=st.booleans())
+POLICIES = st.builds(
+    Policy,
+    armed=st.booleans(),
+    unsure_rolls_back=st.booleans(),
+    cordon_at_rest=st.booleans(),
+)
 DEEP = settings(max_examples=500, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -869,6 +904,22 @@ def test_a_reboot_only_ever_ends_a_trial(trial: Trial, event: Event, policy: Pol
         assert not trial.report_only
         assert (trial.phase, after.trial.phase) == (Phase.TRIAL, Phase.CONDEMNED)
         assert trial.running is not None
+
+
+@DEEP
+@given(TRIALS, EVENTS, POLICIES)
+def test_the_policy_at_rest_decides_nothing_but_the_cordon_of_a_worse_verdict(
+    trial: Trial, event: Event, policy: Policy
+) -> None:
+    strict = step(trial, event, replace(policy, cordon_at_rest=True))
+    lenient = step(trial, event, replace(policy, cordon_at_rest=False))
+    if lenient != strict:
+        assert isinstance(event, Judged)
+        assert event.verdict == WORSE
+        assert trial.phase in AT_REST
+        assert [words(action) for action in strict.todo] == [CORDON]
+        assert [words(action) for action in lenient.todo] == [UNCORDON]
+        assert replace(lenient.trial, cordon=True) == strict.trial
 
 
 @DEEP

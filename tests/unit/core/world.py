@@ -29,6 +29,7 @@ from trialboot.core.language import Word
 from trialboot.core.machine import IllegalMoveError, step
 from trialboot.core.node import Wish
 from trialboot.core.trial import (
+    AT_REST,
     Allowed,
     Booted,
     Choice,
@@ -122,8 +123,17 @@ class World(NamedTuple):
     """The stored decision, by its number on the `Shelf`."""
     lacking: bool = False
     """A pre-check speaks against SECOND: packages took a module from it."""
+    cordons: bool = True
+    """The operator's `verify.cordon_at_rest`."""
     rebooted: frozenset[str] = frozenset()
     """The boot sets that were rolled back by a reboot since the operator's last retry."""
+
+
+_POLICIES: Final = {
+    (armed, cordons): Policy(armed=armed, cordon_at_rest=cordons)
+    for armed in (False, True)
+    for cordons in (False, True)
+}
 
 
 class Shelf:
@@ -132,7 +142,7 @@ class Shelf:
     def __init__(self) -> None:
         self.decisions: list[Decision] = []
         self._numbers: dict[Decision, int] = {}
-        self._steps: dict[tuple[int, str, str, bool, bool], Decision] = {}
+        self._steps: dict[tuple[int, str, str, bool, Policy], Decision] = {}
         self._rests: dict[tuple[int, int], int] = {}
         self._left: dict[int, int] = {}
 
@@ -142,11 +152,12 @@ class Shelf:
             self.decisions.append(decision)
         return self._numbers[decision]
 
-    def step(self, stored: int, event: Event, *, armed: bool) -> Decision:
-        key = (stored, *_gist(event), armed)
+    def step(self, world: World, event: Event) -> Decision:
+        policy = _POLICIES[world.armed, world.cordons]
+        key = (world.stored, *_gist(event), policy)
         if key not in self._steps:
-            trial = self.decisions[stored].trial
-            self._steps[key] = step(trial, event, Policy(armed=armed))
+            trial = self.decisions[world.stored].trial
+            self._steps[key] = step(trial, event, policy)
         return self._steps[key]
 
     def rest(self, stored: int, done: int) -> int:
@@ -193,6 +204,10 @@ class Model:
                     fresh = self._installed(first, second, Trial(), one_entry=one_entry)
                     for words, world in self._life(fresh):
                         yield f"{told}; {words}", world
+                    if second is Nature.WORSE and not one_entry:
+                        quiet = fresh._replace(cordons=False)
+                        for words, world in self._life(quiet):
+                            yield f"{told}; no cordon at rest; {words}", world
         lost = Trial(report_only="the record is damaged")
         damaged = self._installed(Nature.WORSE, Nature.SOUND, lost, one_entry=False)
         yield "first is worse; the record was lost", damaged
@@ -396,7 +411,7 @@ class Model:
     def tell(self, world: World, words: str, event: Event) -> list[Step]:
         """Tell the machine an event: what becomes of it, cut anywhere; the last one is not cut."""
         try:
-            decision = self.shelf.step(world.stored, event, armed=world.armed)
+            decision = self.shelf.step(world, event)
         except IllegalMoveError as error:
             self.demand(False, f"the table of moves has no {error}")
             return [(words, world)]
@@ -440,7 +455,7 @@ class Model:
     def _unkept(self, world: World, words: str, then: Stage) -> list[Step]:
         """Let the vault refuse: what the machine says to it replaces what was to be done."""
         event = Unkept(at=AT, boot=NOW, why="refused")
-        decision = self.shelf.step(world.stored, event, armed=world.armed)
+        decision = self.shelf.step(world, event)
         self._check(world, event, decision)
         # The daemon stores nothing where nothing has changed: the same would be tried for ever.
         self.demand(decision.trial != self.trial(world), "what cannot be kept stays to be done")
@@ -511,6 +526,8 @@ class Model:
         if (before.phase, after.phase) == (Phase.ARMED, Phase.CONDEMNED):
             tried = world.once is None and before.candidate is not None
             self.demand(tried, "condemned, and it was not even tried")
+        if isinstance(event, Judged):
+            self._check_cordon(world, before, decision)
         self._check_todo(world, before, decision)
         self._check_mend(world, before, decision)
 
@@ -524,11 +541,16 @@ class Model:
         harmless = all(_gives_back(action) for action in decision.todo)
         self.demand(harmless, f"not kept, and yet: {', '.join(map(_name, decision.todo))}")
 
+    def _check_cordon(self, world: World, before: Trial, decision: Decision) -> None:
+        cordons = any(isinstance(a, Tell) and a.wish.cordoned for a in decision.todo)
+        obeyed = not cordons or world.cordons or before.phase not in AT_REST
+        self.demand(obeyed, "a verdict at rest cordons, against the policy")
+
     def _check_late(self, world: World) -> None:
         """Let the verdict on an earlier boot come in now: it must move nothing."""
         for verdict in VERDICTS.values():
             event = Judged(at=AT, boot=BEFORE, verdict=verdict)
-            decision = self.shelf.step(world.stored, event, armed=world.armed)
+            decision = self.shelf.step(world, event)
             same = decision == Decision(trial=self.trial(world))
             self.demand(same, "a verdict on another boot has moved something")
 
@@ -615,8 +637,7 @@ class Model:
             in_doubt = self.nature(world, running) is Nature.UNSURE
             self.demand(trial.phase is not Phase.TRIAL or in_doubt, "a trial does not end")
         if running == self.known_good(world):
-            at_rest = {Phase.STEADY, Phase.ARMED, Phase.RECOVERED}
-            self.demand(trial.phase in at_rest, f"the sound known-good stays {trial.phase}")
+            self.demand(trial.phase in AT_REST, f"the sound known-good stays {trial.phase}")
         if trial.phase is not Phase.ARMED:
             self.demand(world.once is None, f"a one-shot is left over in the phase {trial.phase}")
         elif trial.running is not None:
@@ -640,7 +661,10 @@ class Model:
 
     def _check_bad(self, world: World, running: str) -> None:
         trial = self.trial(world)
-        self.demand(world.cordoned, "a bad boot set runs and the node takes pods")
+        cordoned = world.cordoned or (trial.phase in AT_REST and not world.cordons)
+        self.demand(cordoned, "a bad boot set runs and the node takes pods")
+        obeyed = not world.cordoned or world.cordons or trial.phase not in AT_REST
+        self.demand(obeyed, "the node stays cordoned at rest, against the policy")
         # One rollback for one candidate, and none of what nobody can name.
         refused = {mark.fingerprint for mark in trial.condemned}
         excused = trial.running is None or SETS[running].fingerprint in refused

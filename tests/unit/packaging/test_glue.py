@@ -3,11 +3,12 @@
 import shutil
 import subprocess
 import xml.etree.ElementTree as ET
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from trialboot.config import Config, parse_config
+from trialboot.config import Config, Node, Verify, parse_config
 
 ROOT = Path(__file__).parents[3]
 DASH = shutil.which("dash") or "/bin/sh"
@@ -171,7 +172,8 @@ def test_the_shipped_configuration_says_the_defaults() -> None:
     assert parse_config(text) == Config()
     keys = [line.removeprefix("#") for line in text.splitlines() if _is_key(line)]
     assert parse_config("\n".join(keys)) == Config()
-    assert len([key for key in keys if "=" in key]) == 12  # mode, 8 of [verify], 3 of [node]
+    named = {key.partition(" = ")[0] for key in keys if " = " in key}
+    assert named == {"mode", *(f.name for kind in (Verify, Node) for f in fields(kind))}
 
 
 def _is_key(line: str) -> bool:
