@@ -8,7 +8,7 @@ import logging
 import sys
 from typing import Final
 
-from trialboot.core.transactions import Transaction, words
+from trialboot.core.transaction import Transaction, words
 from trialboot.core.trial import Trial
 
 STEPPED: Final = "4b7f2a5c0d6e4c1f9a3e8b1d2c5f7a60"

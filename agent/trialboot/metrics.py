@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from trialboot.core.change import Risk
 from trialboot.core.protection import Level
-from trialboot.core.transactions import State
+from trialboot.core.transaction import State
 from trialboot.core.trial import Phase
 from trialboot.core.verdict import Answer, Outcome
 

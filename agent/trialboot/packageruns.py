@@ -11,17 +11,10 @@ from typing import Final
 
 from trialboot.core.facts import BootId, Package, Unknown
 from trialboot.core.outlook import Outlook
-from trialboot.core.transactions import (
-    Journal,
-    Moment,
-    Note,
-    Transaction,
-    settle,
-    suspects,
-    take,
-    touches_boot,
-    under_way,
-)
+from trialboot.core.packagechange import touches_boot
+from trialboot.core.packagenote import Note
+from trialboot.core.transaction import Journal, Moment, Transaction, under_way
+from trialboot.core.transactions import settle, suspects, take
 from trialboot.host import Host
 from trialboot.readers import kernel, spool
 from trialboot.writers import store

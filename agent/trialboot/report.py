@@ -16,7 +16,7 @@ from trialboot.core.facts import Unknown
 from trialboot.core.outlook import Outlook
 from trialboot.core.protection import Protection
 from trialboot.core.record import plain
-from trialboot.core.transactions import Transaction, changed_count, words
+from trialboot.core.transaction import Transaction, changed_count, words
 from trialboot.core.trial import Choice, Phase, Trial
 from trialboot.core.verdict import Verdict
 from trialboot.errors import HostError

@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 from trialboot.content import Cache, read_tree
 from trialboot.core.facts import Kernel, Module, Network, Package, Unknown
 from trialboot.core.outlook import Snapshot
-from trialboot.core.transactions import Condition
+from trialboot.core.transaction import Condition
 from trialboot.errors import HostError
 from trialboot.host import Host
 from trialboot.readers import (

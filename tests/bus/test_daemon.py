@@ -33,7 +33,7 @@ from trialboot.core.actions import ForgetOnce, Keep, PinKnownGood, Reboot, Tell
 from trialboot.core.change import Area, Change
 from trialboot.core.facts import BootId, Unknown
 from trialboot.core.node import Wish
-from trialboot.core.transactions import PackageChange
+from trialboot.core.packagechange import PackageChange
 from trialboot.core.trial import Condemned, Decision, Phase, Trial
 from trialboot.core.verdict import Outcome
 from trialboot.errors import HostError

@@ -1,6 +1,6 @@
 """What the hooks left in a spool, taken as the daemon takes it: read, then removed."""
 
-from trialboot.core.transactions import Note
+from trialboot.core.packagenote import Note
 from trialboot.host import Host
 from trialboot.readers.spool import read_notes, remove_notes
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.fakes.spooled import take_notes
 from tests.system import roots, terminal
-from trialboot.core.transactions import Note
+from trialboot.core.packagenote import Note
 from trialboot.host import Host
 
 SPOOL = "var/lib/trialboot/spool"

@@ -11,18 +11,10 @@ import pytest
 from tests.system import toys
 from tests.system.packages import Installed, apt
 from trialboot.core.facts import BootId, Package
-from trialboot.core.transactions import (
-    NOT_TOLD,
-    Journal,
-    Moment,
-    Note,
-    State,
-    Transaction,
-    difference,
-    settle,
-    take,
-    words,
-)
+from trialboot.core.packagechange import difference
+from trialboot.core.packagenote import Note
+from trialboot.core.transaction import NOT_TOLD, Journal, Moment, State, Transaction, words
+from trialboot.core.transactions import settle, take
 from trialboot.host import Host
 from trialboot.readers.kernel import read_boot_id, read_uptime
 from trialboot.readers.packages import read_database

@@ -14,7 +14,7 @@ from tests.system import roots, rpms
 from tests.system.packages import SPOOL
 from tests.system.rpms import FAIL, KILL, TRIGGERED, RpmHost, file_name
 from trialboot.core.facts import Package
-from trialboot.core.transactions import Note, leader_of
+from trialboot.core.packagenote import Note, leader_of
 from trialboot.host import Host
 from trialboot.readers.dnfhistory import read_unfinished
 from trialboot.readers.rpmdb import read_rpm_packages

@@ -13,8 +13,9 @@ import pytest
 
 from trialboot.core.facts import BootId, EntryId, Unknown
 from trialboot.core.outlook import Outlook
+from trialboot.core.packagechange import PackageChange
 from trialboot.core.protection import Level, Protection
-from trialboot.core.transactions import PackageChange, State
+from trialboot.core.transaction import State
 from trialboot.errors import StoreError
 from trialboot.host import Host
 from trialboot.packageruns import JOURNAL, MOST_BYTES, PackageRuns

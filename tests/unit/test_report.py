@@ -17,7 +17,7 @@ from trialboot.core.facts import BootId, EntryId, Unknown
 from trialboot.core.node import Wish
 from trialboot.core.outlook import Outlook
 from trialboot.core.protection import Level, Protection
-from trialboot.core.transactions import State, Transaction
+from trialboot.core.transaction import State, Transaction
 from trialboot.core.trial import Choice, Condemned, Moment, Phase, Refused, Trial
 from trialboot.core.verdict import Answer, Check, Outcome, Verdict
 from trialboot.errors import HostError

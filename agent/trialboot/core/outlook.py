@@ -15,8 +15,9 @@ from trialboot.core.facts import (
     Tree,
     Unknown,
 )
+from trialboot.core.packagechange import PackageChange
 from trialboot.core.protection import Protection
-from trialboot.core.transactions import WHOLE, Condition, PackageChange
+from trialboot.core.transaction import WHOLE, Condition
 from trialboot.core.trial import Choice
 from trialboot.core.verdict import Verdict
 

@@ -5,14 +5,24 @@ notes of the hooks into the journal, `settle` adds what the database itself tell
 twice. Whatever comes, at most one transaction is open: the others ended, or were given up.
 """
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import count, dropwhile, takewhile
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import count
 from typing import Final
 
-from trialboot.core.facts import BootId, Package, Unknown
-from trialboot.core.language import Word
+from trialboot.core.facts import BootId, Unknown
+from trialboot.core.packagechange import PackageChange, combined, sides, weightiest
+from trialboot.core.packagenote import NOBODY, Note, leader_of, manager_of
+from trialboot.core.transaction import (
+    NOT_TOLD,
+    Condition,
+    HistoryRecord,
+    Journal,
+    Moment,
+    State,
+    Transaction,
+    changed_count,
+)
 
 QUIET: Final = 60.0
 """Seconds after its end in which a leader may begin again and it is the same transaction:
@@ -27,173 +37,6 @@ ROWS: Final = 2000
 """Changes and planned names that the whole journal holds: the daemon that reads it is small."""
 TEXT_AT_MOST: Final = 1000
 """Characters that are kept of a command, a user's name or a reason."""
-NOT_TOLD: Final = "not told"
-"""The manager of a change that no hook told of."""
-
-
-class State(Word):
-    """How a transaction stands."""
-
-    OPEN = "open"
-    CLOSED = "closed"
-    FAILED = "failed"
-    INTERRUPTED = "interrupted"
-    SUPERSEDED = "superseded"
-
-
-# --- what is known of them ----------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leader:
-    """The process of which all cycles of a transaction are descendants."""
-
-    pid: int
-    """0 where it could not be told."""
-    name: str
-    """Its comm: 15 characters at most."""
-
-
-NOBODY: Final = Leader(pid=0, name="")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Note:
-    """What one hook left: `begin` or `end` (with `dpkg-` before it for bare dpkg)."""
-
-    event: str
-    boot: str
-    packages: tuple[str, ...] = ()
-    """The planned steps, a line each, that begins with the package's name."""
-    whole: bool
-    """Its last line is there; without it the writer was killed, or the disk was full."""
-    at: float = 0.0
-    """Seconds since the kernel started (first word of /proc/uptime)."""
-    time: str = ""
-    """When it was written: RFC 3339, UTC."""
-    pid: int = 0
-    """The hook's own."""
-    chain: tuple[Leader, ...] = ()
-    """The hook's ancestors, its parent first."""
-    action: str = ""
-    """DPKG_HOOK_ACTION; or `trigger`, or `kernel:HOOK:RELEASE`."""
-    user: str = ""
-    """SUDO_USER."""
-    command: str = ""
-    """The command line, where the hook knows it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class PackageChange:
-    """One difference of the package database; a version that is empty stands for absent."""
-
-    name: str
-    architecture: str
-    before: str
-    after: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class HalfDone:
-    """One package that is neither installed nor gone, by dpkg's word for it."""
-
-    name: str
-    architecture: str
-    state: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryRecord:
-    """The last record of /var/log/apt/history.log; what it does not have is empty."""
-
-    start: str
-    """RFC 3339, UTC."""
-    end: str
-    """As the file has it; empty where apt did not come to write it."""
-    command: str = ""
-    user: str = ""
-    """Requested-By: `NAME (UID)`."""
-    error: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Condition:
-    """Whether the package database is whole; each part fails by itself."""
-
-    half_done: tuple[HalfDone, ...] | Unknown = ()
-    updates: tuple[str, ...] | Unknown = ()
-    """dpkg's update journal: files that it left in /var/lib/dpkg/updates."""
-    history: HistoryRecord | Unknown | None = None
-    """None where apt has written none."""
-    unfinished: tuple[str, ...] | Unknown = ()
-    """What dnf's histories say was begun and never ended: a sentence each."""
-
-
-WHOLE: Final = Condition()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
-    """Now, by both clocks."""
-
-    boot: BootId
-    uptime: float
-    """Seconds since the kernel started."""
-    time: str
-    """RFC 3339, UTC."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transaction:
-    """One run of a package manager, with all its cycles; or a change that no hook told of."""
-
-    key: str
-    """Unique in the journal, and never another's."""
-    manager: str
-    boot: str
-    leader: Leader = NOBODY
-    opened_at: float
-    """Seconds since the kernel of `boot` started."""
-    closed_at: float | None = None
-    """The same, of the last end that was told."""
-    time: str = ""
-    """When it opened: RFC 3339, UTC."""
-    state: State = State.OPEN
-    why: str = ""
-    command: str = ""
-    user: str = ""
-    cycles: int = 1
-    """How often it began."""
-    planned: tuple[str, ...] = ()
-    """Names of the packages, in the order of the plan."""
-    changes: tuple[PackageChange, ...] | Unknown = ()
-    changed: int | None = None
-    """How many changes there were, once some of them were dropped; see `changed_count`."""
-    frontend: bool = False
-    """It was a frontend that told its beginning: what its runs of dpkg tell lies in between."""
-    settled: bool = False
-    """The package database has been asked about it since its last note."""
-    heard: tuple[float, int] = (0.0, 0)
-    """Time and pid of its last note: notes that are read twice count once."""
-
-
-Journal = tuple[Transaction, ...]
-"""Newest last."""
-
-
-def under_way(journal: Journal) -> Transaction | None:
-    """Give the open transaction, if there is one."""
-    return next((each for each in journal if each.state is State.OPEN), None)
-
-
-def changed_count(transaction: Transaction) -> int | None:
-    """Tell how many changes a transaction made, also those that were dropped; None: not known.
-
-    Exact, but where a later cycle changed again what had been dropped: that counts twice.
-    """
-    if isinstance(transaction.changes, Unknown):
-        return None
-    return len(transaction.changes) if transaction.changed is None else transaction.changed
 
 
 def suspects(journal: Journal, notes: Iterable[Note] = ()) -> tuple[tuple[int, float], ...]:
@@ -201,53 +44,6 @@ def suspects(journal: Journal, notes: Iterable[Note] = ()) -> tuple[tuple[int, f
     seen = {each.leader.pid: each.heard[0] for each in journal if each.state is State.OPEN}
     seen |= {leader_of(note).pid: note.at for note in notes if _is_about_a_run(note)}
     return tuple(sorted((pid, at) for pid, at in seen.items() if pid))
-
-
-# --- who leads ----------------------------------------------------------------------------------
-
-_MANAGERS: Final[Mapping[str, str]] = {
-    "apt": "apt",
-    "apt-get": "apt",
-    "aptd": "aptdaemon",
-    "aptitude": "aptitude",
-    "aptitude-curses": "aptitude",
-    "dnf": "dnf",
-    "dnf-3": "dnf",
-    "dnf-automatic": "dnf-automatic",
-    "dnf5": "dnf5",
-    "dnf5daemon-serv": "dnf5daemon",
-    "dpkg": "dpkg",
-    "microdnf": "microdnf",
-    "nala": "nala",
-    "packagekitd": "PackageKit",
-    "rpm": "rpm",
-    "synaptic": "synaptic",
-    "unattended-upgr": "unattended-upgrades",
-    "yum": "yum",
-    "zypper": "zypper",
-}
-_SHELLS: Final = frozenset({"sh", "dash", "bash", "busybox"})
-
-
-def leader_of(note: Note) -> Leader:
-    """Find who leads the run that a note tells of.
-
-    It is the topmost ancestor with the name of a package manager. Where none has one (a program
-    with a package library in it) it is the first that is no shell: shells come and go with each
-    hook, and so do forks, hence the topmost of its own name.
-    """
-    known = [leader for leader in note.chain if leader.name in _MANAGERS]
-    if known:
-        return known[-1]
-    others = list(dropwhile(lambda leader: leader.name in _SHELLS, note.chain))
-    kin = takewhile(lambda leader: leader.name == others[0].name, others)
-    return [NOBODY, *kin][-1]
-
-
-def _manager_of(note: Note) -> str:
-    leader = leader_of(note)
-    by_event = "dpkg" if note.event.startswith("dpkg-") else "apt"
-    return _MANAGERS.get(leader.name, leader.name or by_event)
 
 
 # --- notes --------------------------------------------------------------------------------------
@@ -357,7 +153,7 @@ def _given_up(each: Transaction, note: Note, alive: frozenset[int]) -> Transacti
     elif _is_dead(each, alive):
         return _killed(each)
     else:
-        why = f"{_manager_of(note)} began before its end was told"
+        why = f"{manager_of(note)} began before its end was told"
     return replace(each, state=State.SUPERSEDED, why=why)
 
 
@@ -388,7 +184,7 @@ def _opened(journal: Journal, note: Note) -> Transaction:
     leader = leader_of(note)
     return Transaction(
         key=_new_key(journal, note.boot, note.at, leader.pid),
-        manager=_manager_of(note),
+        manager=manager_of(note),
         boot=note.boot,
         leader=leader,
         opened_at=note.at,
@@ -503,8 +299,8 @@ def _has_them(journal: Journal, changes: tuple[PackageChange, ...]) -> bool:
     if isinstance(known, Unknown):
         return False
     if journal and journal[-1].changed is not None:
-        return bool(known) and _cut(changes, len(known)) == known
-    (gone, came), (lost, found) = _sides(known), _sides(changes)
+        return bool(known) and weightiest(changes, len(known)) == known
+    (gone, came), (lost, found) = sides(known), sides(changes)
     replaced = {place for place, _ in found}
     return found <= came and {row for row in lost if row[0] not in replaced} <= gone
 
@@ -598,7 +394,7 @@ def _rows(each: Transaction) -> int:
 def _newest(each: Transaction) -> Transaction:
     if isinstance(each.changes, Unknown) or _rows(each) <= ROWS:
         return each
-    cut = _cut(each.changes, ROWS - len(each.planned))
+    cut = weightiest(each.changes, ROWS - len(each.planned))
     return replace(each, changes=cut, changed=changed_count(each))
 
 
@@ -606,12 +402,6 @@ def _without_rows(each: Transaction) -> Transaction:
     if isinstance(each.changes, Unknown):
         return replace(each, planned=())
     return replace(each, planned=(), changes=(), changed=changed_count(each))
-
-
-def _cut(changes: tuple[PackageChange, ...], most: int) -> tuple[PackageChange, ...]:
-    """Give some of the changes, sorted, first of all those of packages that matter for a boot."""
-    by_weight = sorted(changes, key=lambda each: (not touches_boot((each.name,)), each))
-    return tuple(sorted(by_weight[:most]))
 
 
 def _short(each: Transaction) -> Transaction:
@@ -623,134 +413,3 @@ def _short(each: Transaction) -> Transaction:
         user=each.user[:TEXT_AT_MOST],
         why=each.why[:TEXT_AT_MOST],
     )
-
-
-# --- differences --------------------------------------------------------------------------------
-
-_Place = tuple[str, str]
-_Version = tuple[_Place, str]
-
-
-def difference(
-    before: tuple[Package, ...], after: tuple[Package, ...]
-) -> tuple[PackageChange, ...]:
-    """Tell what changed between two states of the package database, sorted by name.
-
-    Of a package that several versions of are installed (kernels, under dnf) each that came or
-    went is a change; one that went and one that came are one.
-    """
-    gone, came = set(before) - set(after), set(after) - set(before)
-    return _paired({_version_of(each) for each in gone}, {_version_of(each) for each in came})
-
-
-def combined(
-    first: tuple[PackageChange, ...] | Unknown, second: tuple[PackageChange, ...] | Unknown
-) -> tuple[PackageChange, ...] | Unknown:
-    """Give the difference over two differences, one after the other."""
-    if isinstance(first, Unknown):
-        return first
-    if isinstance(second, Unknown):
-        return second
-    gone, came = _sides(first)
-    then_gone, then_came = _sides(second)
-    return _paired(
-        (gone - then_came) | (then_gone - came), (came - then_gone) | (then_came - gone)
-    )
-
-
-def _sides(changes: tuple[PackageChange, ...]) -> tuple[set[_Version], set[_Version]]:
-    gone = {((each.name, each.architecture), each.before) for each in changes if each.before}
-    came = {((each.name, each.architecture), each.after) for each in changes if each.after}
-    return gone, came
-
-
-def _version_of(package: Package) -> _Version:
-    return (package.name, package.architecture), package.version
-
-
-def _paired(gone: set[_Version], came: set[_Version]) -> tuple[PackageChange, ...]:
-    before, after = _by_place(gone), _by_place(came)
-    rows: list[PackageChange] = []
-    for place in before.keys() | after.keys():
-        old, new = before.get(place, ()), after.get(place, ())
-        if len(old) == len(new) == 1:
-            rows.append(_change(place, old[0], new[0]))
-        else:
-            rows += [_change(place, version, "") for version in old]
-            rows += [_change(place, "", version) for version in new]
-    return tuple(sorted(rows))
-
-
-def _by_place(versions: set[_Version]) -> dict[_Place, tuple[str, ...]]:
-    found: dict[_Place, tuple[str, ...]] = {}
-    for place, version in versions:
-        found[place] = (*found.get(place, ()), version)
-    return found
-
-
-def _change(place: _Place, before: str, after: str) -> PackageChange:
-    return PackageChange(name=place[0], architecture=place[1], before=before, after=after)
-
-
-# --- which packages matter ----------------------------------------------------------------------
-
-BOOT_PACKAGES: Final = (
-    "^("
-    "linux-(image|modules|binary|base|firmware)(-.*)?"
-    "|kernel(-(core|modules|uki|rt|64k|16k|debug|default|uek|automotive|zfcpdump).*)?"
-    "|(proxmox|pve)-kernel-.*|xen-hypervisor.*"
-    "|firmware-.*|.*-firmware(-.*)?|wireless-regdb"
-    "|.*-microcode|microcode_ctl|ucode-.*"
-    "|initramfs-tools.*|.*-initramfs|dracut.*|mkinitcpio.*"
-    "|grub-.*|grub2.*|grubby|shim|shim-.*|systemd-(boot|ukify).*|sdbootutil"
-    "|u-boot-.*|flash-kernel|refind|extlinux|syslinux.*"
-    "|dkms|.*-dkms(-.*)?|akmod-.*|kmod-.*"
-    ")$"
-)
-"""Names of the packages that a boot is made of, in Debian, Ubuntu and Fedora: kernels, modules,
-firmware, microcode, what builds initrds, boot loaders, DKMS. An extended regular expression that
-Python and POSIX awk read alike: packaging/dpkg/package-hook has the same."""
-_BOOT_PACKAGES: Final = re.compile(BOOT_PACKAGES)
-
-
-def touches_boot(names: Iterable[str]) -> bool:
-    """Tell whether one of these packages is one that a boot is made of.
-
-    An architecture behind a name (`linux-image-amd64:amd64`) does not matter.
-    """
-    return any(_BOOT_PACKAGES.match(name.partition(":")[0]) for name in names)
-
-
-# --- words --------------------------------------------------------------------------------------
-
-_COMMAND_AT_MOST: Final = 120
-
-
-def words(transaction: Transaction) -> str:
-    """Say a transaction in one line: manager, command, user, how much, how it ended and why."""
-    said = f"{_who(transaction)}: {_how_much(transaction)}, {transaction.state}"
-    if transaction.why:
-        said = f"{said}: {transaction.why}"
-    return "".join(letter if letter.isprintable() else " " for letter in said)
-
-
-def _who(transaction: Transaction) -> str:
-    command, user = transaction.command, transaction.user
-    if len(command) > _COMMAND_AT_MOST:
-        command = f"{command[:_COMMAND_AT_MOST]}…"
-    told = [part for part in (command, f"by {user}" if user else "") if part]
-    manager = transaction.manager
-    return f"{manager} ({', '.join(told)})" if told else manager
-
-
-def _how_much(transaction: Transaction) -> str:
-    changes = transaction.changes
-    if isinstance(changes, Unknown):
-        return f"what it changed is not known ({changes.why})"
-    if transaction.state is State.OPEN:
-        return f"{_packages(len(transaction.planned))} planned"
-    return f"{_packages(changed_count(transaction) or 0)} changed"
-
-
-def _packages(number: int) -> str:
-    return "1 package" if number == 1 else f"{number} packages"

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from typing import Final
 
 from trialboot.core.facts import Package, Unknown
-from trialboot.core.transactions import Condition, HalfDone, HistoryRecord
+from trialboot.core.transaction import Condition, HalfDone, HistoryRecord
 from trialboot.host import Host
 
 FOLDER: Final = "/var/lib/dpkg"

@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Final
 
-from trialboot.core.transactions import Leader, Note
+from trialboot.core.packagenote import Leader, Note
 from trialboot.host import Host
 
 FOLDER: Final = "/var/lib/trialboot/spool"

@@ -6,7 +6,7 @@ from dataclasses import replace
 from trialboot import lookahead, snapshot
 from trialboot.core.facts import Package, Unknown
 from trialboot.core.outlook import Outlook, Snapshot
-from trialboot.core.transactions import PackageChange, difference
+from trialboot.core.packagechange import PackageChange, difference
 from trialboot.host import Host
 from trialboot.workers import oneshot
 from trialboot.writers import contentcache, store

@@ -9,38 +9,34 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from trialboot.core.facts import BootId, Package, Unknown
+from trialboot.core.facts import BootId, Unknown
+from trialboot.core.packagechange import PackageChange
+from trialboot.core.packagenote import NOBODY, Leader, Note
 from trialboot.core.record import parse, plain
-from trialboot.core.transactions import (
-    KEPT,
-    NOBODY,
+from trialboot.core.transaction import (
     NOT_TOLD,
-    PLANNED_AT_MOST,
-    QUIET,
-    ROWS,
-    SILENT,
-    TEXT_AT_MOST,
     WHOLE,
     Condition,
     HalfDone,
     HistoryRecord,
     Journal,
-    Leader,
     Moment,
-    Note,
-    PackageChange,
     State,
     Transaction,
     changed_count,
-    combined,
-    difference,
-    leader_of,
+    under_way,
+    words,
+)
+from trialboot.core.transactions import (
+    KEPT,
+    PLANNED_AT_MOST,
+    QUIET,
+    ROWS,
+    SILENT,
+    TEXT_AT_MOST,
     settle,
     suspects,
     take,
-    touches_boot,
-    under_way,
-    words,
 )
 
 BOOT = BootId("11111111-aaaa")
@@ -106,48 +102,6 @@ def states(journal: Journal) -> list[str]:
 
 
 RUN = (note("begin", 10, packages=(PLAN, LEFT_OVER, "")), note("end", 20, pid=100))
-
-
-# --- who leads ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("told", "leader"),
-    [
-        ("3:sh 2:apt-get 1:apt-get 9:sudo 8:bash", (1, "apt-get")),
-        ("3:sh 2:dpkg 1:unattended-upgr 9:apt.systemd.dai", (1, "unattended-upgr")),
-        ("3:sh 2:python3 1:python3 9:sh 8:python3", (1, "python3")),
-        ("3:dash 2:own-updater 1:cron", (2, "own-updater")),
-        ("3:sh 2:bash", (0, "")),
-        ("", (0, "")),
-    ],
-)
-def test_the_leader_is_the_topmost_manager_else_who_is_no_shell(
-    told: str, leader: tuple[int, str]
-) -> None:
-    ancestors = tuple(
-        Leader(pid=int(pid), name=name)
-        for pid, _, name in (each.partition(":") for each in told.split())
-    )
-    found = leader_of(note("begin", 1, chain=ancestors))
-    assert (found.pid, found.name) == leader
-
-
-@pytest.mark.parametrize(
-    ("event", "name", "manager"),
-    [
-        ("begin", "apt-get", "apt"),
-        ("begin", "unattended-upgr", "unattended-upgrades"),
-        ("begin", "packagekitd", "PackageKit"),
-        ("begin", "own-updater", "own-updater"),
-        ("begin", "sh", "apt"),
-        ("dpkg-begin", "sh", "dpkg"),
-    ],
-)
-def test_the_manager_has_the_name_that_people_know(event: str, name: str, manager: str) -> None:
-    ancestors = (Leader(pid=5, name=name),)
-    (one,) = taken(note(event, 1, chain=ancestors), alive=frozenset({5}))
-    assert one.manager == manager
 
 
 # --- stories of notes ---------------------------------------------------------------------------
@@ -669,115 +623,6 @@ def test_of_what_is_unknown_only_the_plan_is_dropped() -> None:
 def test_long_texts_are_cut() -> None:
     (one,) = taken(note("begin", 1, command="c" * 5000, user="u" * 5000))
     assert (len(one.command), len(one.user)) == (TEXT_AT_MOST, TEXT_AT_MOST)
-
-
-# --- differences --------------------------------------------------------------------------------
-
-_PACKAGES = st.lists(
-    st.builds(
-        Package,
-        name=st.sampled_from("abc"),
-        architecture=st.sampled_from(["amd64", "all"]),
-        version=st.sampled_from("123"),
-    ),
-    unique=True,
-).map(lambda packages: tuple(sorted(packages)))
-
-
-def package(name: str, version: str) -> Package:
-    return Package(name=name, architecture="amd64", version=version)
-
-
-def test_a_difference_names_what_came_went_and_changed() -> None:
-    before = (package("a", "1"), package("b", "1"), package("c", "1"))
-    after = (package("b", "2"), package("c", "1"), package("d", "1"))
-    assert difference(before, after) == (
-        change("a", "1", ""),
-        change("b", "1", "2"),
-        change("d", "", "1"),
-    )
-
-
-def test_kernels_side_by_side_are_each_a_change() -> None:
-    before = (package("kernel-core", "1"), package("kernel-core", "2"))
-    after = (package("kernel-core", "3"),)
-    assert difference(before, after) == (
-        change("kernel-core", "", "3"),
-        change("kernel-core", "1", ""),
-        change("kernel-core", "2", ""),
-    )
-
-
-@given(_PACKAGES, _PACKAGES, _PACKAGES)
-def test_two_differences_in_a_row_are_one(
-    first: tuple[Package, ...], second: tuple[Package, ...], third: tuple[Package, ...]
-) -> None:
-    over = combined(difference(first, second), difference(second, third))
-    assert over == difference(first, third)
-    assert difference(first, first) == ()
-    once = difference(first, second)
-    assert combined(once, once) == once, "the same difference twice is one"
-
-
-# --- which packages matter, and words -----------------------------------------------------------
-
-BOOTS = """
-    linux-image-amd64 linux-image-6.1.0-56-amd64 linux-image-unsigned-5.15.0-204-generic
-    linux-modules-5.15.0-204-generic linux-modules-extra-6.8.0-40-generic linux-binary-7.1.0-amd64
-    linux-base linux-base-7.1.0-amd64 kernel kernel-core kernel-modules-extra kernel-rt-core
-    kernel-64k kernel-uki-virt proxmox-kernel-6.8 pve-kernel-6.2 xen-hypervisor-4.17-amd64
-    linux-firmware linux-firmware-raspi firmware-misc-nonfree firmware-linux-free raspi-firmware
-    amd-gpu-firmware wireless-regdb intel-microcode amd64-microcode microcode_ctl ucode-intel
-    initramfs-tools initramfs-tools-core cryptsetup-initramfs dracut dracut-core mkinitcpio
-    grub-pc grub-efi-amd64-bin grub2-common grub2-efi-x64 grubby shim shim-signed
-    shim-x64 systemd-boot systemd-boot-efi systemd-ukify u-boot-rpi flash-kernel extlinux
-    dkms zfs-dkms nvidia-dkms-535 akmod-nvidia kmod-nvidia linux-image-amd64:amd64
-"""
-OTHERS = """
-    linux-headers-amd64 linux-libc-dev linux-perf linux-doc kernel-headers kernel-devel
-    kernel-tools kernelshark kmod libc6 systemd bash initramfs dkmsx grub shimmer a-firmwares
-    python3-firmware2 fwupd microcode xlinux-image-6.1 busybox
-"""
-
-
-@pytest.mark.parametrize("name", BOOTS.split())
-def test_packages_that_a_boot_is_made_of_are_known(name: str) -> None:
-    assert touches_boot(("bash", name, "vim"))
-
-
-def test_other_packages_are_none() -> None:
-    assert not touches_boot(OTHERS.split())
-    assert not touches_boot(())
-
-
-@pytest.mark.parametrize(
-    ("given_", "said"),
-    [
-        (
-            {"command": "apt-get install linux-image-6.1", "user": "ann", "changes": 3},
-            "apt (apt-get install linux-image-6.1, by ann): 3 packages changed, closed",
-        ),
-        ({"changes": 1}, "apt: 1 package changed, closed"),
-        ({"user": "ann", "changes": 0}, "apt (by ann): 0 packages changed, closed"),
-        (
-            {"state": State.FAILED, "why": "postfix is unpacked", "changes": 2},
-            "apt: 2 packages changed, failed: postfix is unpacked",
-        ),
-        ({"state": State.OPEN, "planned": ("a",)}, "apt: 1 package planned, open"),
-        (
-            {"changes": Unknown("no list")},
-            "apt: what it changed is not known (no list), closed",
-        ),
-        ({"command": "x" * 130}, f"apt ({'x' * 120}…): 0 packages changed, closed"),
-        ({"command": "a\nb\x1b[1m"}, "apt (a b [1m): 0 packages changed, closed"),
-    ],
-)
-def test_a_transaction_is_said_in_one_line(given_: dict[str, Any], said: str) -> None:
-    number = given_.get("changes")
-    if isinstance(number, int):
-        given_ = {**given_, "changes": tuple(change(str(n)) for n in range(number))}
-    base = Transaction(key="k", manager="apt", boot=BOOT, opened_at=1, state=State.CLOSED)
-    assert words(replace(base, **given_)) == said
 
 
 # --- whatever comes -----------------------------------------------------------------------------

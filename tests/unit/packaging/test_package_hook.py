@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from trialboot.core.facts import BootId
-from trialboot.core.transactions import BOOT_PACKAGES, State, suspects, take, touches_boot
+from trialboot.core.packagechange import BOOT_PACKAGES, touches_boot
+from trialboot.core.transaction import State
+from trialboot.core.transactions import suspects, take
 from trialboot.host import Host
 from trialboot.readers.spool import FOLDER, read_alive, read_notes
 

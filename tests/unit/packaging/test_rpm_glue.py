@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.spooled import take_notes
-from trialboot.core.transactions import Note
+from trialboot.core.packagenote import Note
 from trialboot.host import Host
 
 ROOT = Path(__file__).parents[3]

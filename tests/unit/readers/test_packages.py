@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trialboot.core.facts import Package, Unknown
-from trialboot.core.transactions import Condition, HalfDone, HistoryRecord
+from trialboot.core.transaction import Condition, HalfDone, HistoryRecord
 from trialboot.host import Host
 from trialboot.readers.packages import (
     HISTORY,

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.spooled import take_notes
-from trialboot.core.transactions import Leader, Note
+from trialboot.core.packagenote import Leader, Note
 from trialboot.host import Host
 from trialboot.readers.spool import (
     FOLDER,
