@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Final, TypeVar, get_type_hints
 
 from trialboot.core.language import Word
+from trialboot.core.proof import Target, parse_target
 from trialboot.core.trial import Policy
 from trialboot.core.verdict import Patience
 from trialboot.errors import ConfigError, HostError
@@ -24,6 +25,9 @@ _MOST_SECONDS: Final = 31_536_000
 """A year: what lies beyond it, such as inf and nan, is no time that anybody waits."""
 SHORTEST_INTERVAL: Final = 1.0
 """Seconds: a sample asks netlink, systemd and the journal; faster would only load the node."""
+_SHORTEST_TRY: Final = 1.0
+_LONGEST_TRY: Final = 30.0
+_MOST_TARGETS: Final = 16
 _T = TypeVar("_T")
 
 
@@ -57,6 +61,24 @@ class Verify:
     """systemd services that make the network and must be active."""
     processes: tuple[str, ...] = ()
     """Names of processes that must run; for agents that live in containers."""
+    check_seconds: float = 30.0
+    """What each of the operator's own checks may take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prove:
+    """What must be reached from the pod network, where that is asked for."""
+
+    enabled: bool = False
+    targets: tuple[str, ...] = ("gateway", "service")
+    """As `core.proof.parse_target` understands them."""
+    seconds: float = 5.0
+    """For how long an answer is waited for."""
+
+    @property
+    def parsed(self) -> tuple[Target, ...]:
+        """The targets understood. Raises `ValueError`, which `parse_config` has ruled out."""
+        return tuple(parse_target(text) for text in self.targets)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +96,7 @@ class Config:
 
     mode: Mode = Mode.OBSERVE
     verify: Verify = field(default_factory=Verify)
+    prove: Prove = field(default_factory=Prove)
     node: Node = field(default_factory=Node)
 
     @property
@@ -112,11 +135,28 @@ def parse_config(text: str) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{PATH}: {error}") from error
     config = _section(Config, table, "")
-    if config.verify.interval_seconds < SHORTEST_INTERVAL:
-        raise ConfigError(
-            f"{PATH}: verify.interval_seconds must be {SHORTEST_INTERVAL:.0f} or more"
-        )
+    _check_shortest(config.verify.interval_seconds, SHORTEST_INTERVAL, "verify.interval_seconds")
+    _check_shortest(config.verify.check_seconds, _SHORTEST_TRY, "verify.check_seconds")
+    _check_prove(config.prove)
     return config
+
+
+def _check_shortest(value: float, shortest: float, key: str) -> None:
+    if value < shortest:
+        raise ConfigError(f"{PATH}: {key} must be {shortest:.0f} or more")
+
+
+def _check_prove(prove: Prove) -> None:
+    if not _SHORTEST_TRY <= prove.seconds <= _LONGEST_TRY:
+        raise ConfigError(
+            f"{PATH}: prove.seconds must be from {_SHORTEST_TRY:.0f} to {_LONGEST_TRY:.0f}"
+        )
+    try:
+        targets = prove.parsed
+    except ValueError as error:
+        raise ConfigError(f"{PATH}: prove.targets: {error}") from error
+    if sum(len(target.ways) for target in targets) > _MOST_TARGETS:
+        raise ConfigError(f"{PATH}: prove.targets: {_MOST_TARGETS} addresses are the most")
 
 
 def _section(kind: type[_T], table: Mapping[str, Any], prefix: str) -> _T:

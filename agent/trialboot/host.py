@@ -6,12 +6,15 @@ instead of patching modules.
 
 import ctypes
 import os
+import select
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from trialboot.errors import HostError
 
@@ -48,6 +51,101 @@ def run_command(argv: Sequence[str], *, timeout: float = 120.0) -> str:
     return done.stdout
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """How a program ended that somebody else wrote."""
+
+    code: int | None
+    """Its exit code; negative is the signal that ended it; None: its time was over."""
+    output: bytes
+    """The last bytes that it wrote, to either stream."""
+    seconds: float
+
+
+_PULSE: Final = 0.05  # seconds between two looks at whether it has ended
+_PIPE: Final = 1 << 16
+_AFTERWARDS: Final = 16  # pipes full that are read after its end: somebody may still be writing
+_DYING: Final = 2.0  # seconds: who does not even end when killed hangs in the kernel
+
+
+def run_check(
+    argv: Sequence[str], *, seconds: float, most_bytes: int, environment: Mapping[str, str]
+) -> Ran:
+    """Run a program to its end, at most `seconds`, whatever it does; `environment` is added.
+
+    What is waited for is the program and not its output, which it may close early, or leave open
+    to a child that outlives it. What is left of its process group is killed. Raises `HostError` if
+    it cannot be started.
+    """
+    began = time.monotonic()
+    process = _start(argv, environment)
+    with process.stdout:
+        output = _Output(process.stdout.fileno(), most_bytes)
+        ended = False
+        while not ended and time.monotonic() < began + seconds:
+            output.wait(_PULSE)
+            ended = _has_ended(process.pid)
+        _kill_group(process)
+        for _ in range(_AFTERWARDS):
+            if not output.wait(0):
+                break
+    code = process.returncode if ended else None
+    return Ran(code=code, output=output.last, seconds=time.monotonic() - began)
+
+
+def _start(argv: Sequence[str], environment: Mapping[str, str]) -> Any:
+    import subprocess  # noqa: PLC0415  see run_command
+
+    try:
+        return subprocess.Popen(
+            list(argv),
+            env={"PATH": _SEARCH_PATH, "LC_ALL": "C.UTF-8", "HOME": "/root", **environment},
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            bufsize=0,
+        )
+    except OSError as error:
+        raise HostError(f"cannot be started: {error.strerror}") from error
+
+
+def _has_ended(pid: int) -> bool:
+    """Look without reaping: until it is reaped, nobody else can have its number."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _kill_group(process: Any) -> None:
+    import subprocess  # noqa: PLC0415  see run_command
+
+    os.killpg(process.pid, signal.SIGKILL)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=_DYING)
+
+
+class _Output:
+    """The last bytes of a pipe, which is waited for no longer than asked."""
+
+    def __init__(self, pipe: int, most_bytes: int) -> None:
+        self._pipe = pipe
+        self._most = most_bytes
+        self._open = True
+        self.last = b""
+
+    def wait(self, seconds: float) -> bool:
+        """Read once, within so many seconds; tell whether anything came."""
+        if not self._open:
+            time.sleep(seconds)
+            return False
+        if not select.select([self._pipe], [], [], seconds)[0]:
+            return False
+        some = os.read(self._pipe, _PIPE)
+        self._open = bool(some)
+        self.last = (self.last + some)[-self._most :]
+        return self._open
+
+
 def call_bus(
     name: str,
     path: str,
@@ -78,6 +176,7 @@ class Host:
 
     root: Path = Path("/")
     run: Callable[..., str] = run_command
+    run_check: Callable[..., Ran] = run_check
     call: Callable[..., Any] = call_bus
     now: Callable[[], datetime] = utc_now
     sleep: Callable[[float], None] = time.sleep

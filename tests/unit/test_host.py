@@ -1,6 +1,7 @@
 """The one door: files below a root, commands to their end, records whole, folders watched."""
 
 import os
+import resource
 import select
 import subprocess
 import sys
@@ -11,7 +12,16 @@ import pytest
 
 from tests.unit.loaders.host_folder import PowerCutError, power_for
 from trialboot.errors import HostError
-from trialboot.host import IN_MOVED_TO, Host, run_command, utc_now, watch_folders, write_durably
+from trialboot.host import (
+    IN_MOVED_TO,
+    Host,
+    Ran,
+    run_check,
+    run_command,
+    utc_now,
+    watch_folders,
+    write_durably,
+)
 
 
 def test_absolute_paths_lie_below_the_root(tmp_path: Path) -> None:
@@ -71,6 +81,104 @@ def test_a_command_gets_no_input_and_a_plain_environment() -> None:
     assert run_command(["cat"]) == ""
     names = {line.partition("=")[0] for line in run_command(["env"]).splitlines()}
     assert names == {"PATH", "LC_ALL", "HOME"}
+
+
+# --- programs of somebody else ------------------------------------------------------------------
+
+
+def checked(script: str, seconds: float = 20.0, most_bytes: int = 64) -> Ran:
+    ran = run_check(
+        ["/bin/sh", "-c", script],
+        seconds=seconds,
+        most_bytes=most_bytes,
+        environment={"TRIALBOOT_BOOT": "b"},
+    )
+    assert ran.seconds < 15
+    return ran
+
+
+def is_alive(pid: int) -> bool:
+    """Tell a process that runs from a dead one that nobody has reaped yet."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "output"),
+    [
+        ("exit 0", 0, b""),
+        ("echo well; echo told >&2; exit 3", 3, b"well\ntold\n"),
+        ("kill -9 $$", -9, b""),
+        ("printf '\\000\\377'; exit 200", 200, b"\0\xff"),
+        ("cat; env | grep -c .; echo $TRIALBOOT_BOOT; pwd", 0, b"5\nb\n/\n"),
+        ("exec >&- 2>&-; sleep 0.3; exit 2", 2, b""),
+        ("trap '' TERM HUP INT; echo stays; exit 1", 1, b"stays\n"),
+        ("seq 100000; echo end; exit 2", 2, b"end\n"),
+    ],
+)
+def test_a_check_is_run_to_its_end(script: str, code: int, output: bytes) -> None:
+    ran = checked(script)
+    assert ran.code == code
+    assert ran.output.endswith(output)
+    assert len(ran.output) <= 64
+
+
+@pytest.mark.parametrize("script", ["sleep 60", "trap '' TERM; while :; do sleep 9; done"])
+def test_a_check_that_never_ends_is_ended(script: str) -> None:
+    ran = checked(f"echo began; {script}", seconds=0.3)
+    assert (ran.code, ran.output) == (None, b"began\n")
+    assert ran.seconds < 3
+
+
+def test_a_check_that_prints_without_end_costs_no_memory() -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    ran = checked("head -c 1000000000 /dev/zero; echo done", seconds=14)
+    assert ran.output in {b"\0" * 59 + b"done\n", b"\0" * 64}
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 4096  # KiB
+
+
+def test_children_that_outlive_a_check_are_killed_and_not_waited_for() -> None:
+    ran = checked("sleep 60 & echo $!; (trap '' TERM; sleep 61) & echo $!; exit 0")
+    assert (ran.code, ran.seconds < 3) == (0, True)
+    pids = [int(word) for word in ran.output.split()]
+    assert len(pids) == 2
+    until = time.monotonic() + 5
+    while any(is_alive(pid) for pid in pids):  # a signal takes its time
+        assert time.monotonic() < until
+
+
+def test_a_child_in_a_session_of_its_own_is_not_waited_for() -> None:
+    ran = checked("setsid sleep 5 & echo $!; exit 2")
+    assert (ran.code, ran.seconds < 3) == (2, True)
+
+
+def test_a_child_that_prints_on_and_on_is_not_listened_to() -> None:
+    ran = checked("setsid timeout 4 yes & exit 2")
+    assert (ran.code, ran.seconds < 3) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "told"),
+    [
+        (None, 0, "No such file or directory"),
+        (b"#!/bin/sh\n", 0o600, "Permission denied"),
+        (b"#!/no/such/interpreter\n", 0o700, "No such file or directory"),
+        (b"no program\n", 0o700, "Exec format error"),
+        (b"", 0o700, "Exec format error"),
+    ],
+)
+def test_a_check_that_cannot_be_started_is_told(
+    tmp_path: Path, content: bytes | None, mode: int, told: str
+) -> None:
+    program = tmp_path / "program"
+    if content is not None:
+        program.write_bytes(content)
+        program.chmod(mode)
+    with pytest.raises(HostError, match=f"^cannot be started: {told}$"):
+        run_check([str(program)], seconds=1, most_bytes=1, environment={})
 
 
 def test_the_clock_is_utc() -> None:
