@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trialboot.config import PATH, Config, Mode, Node, Unsure, Verify, parse_config, read_config
+from trialboot.config import (
+    PATH,
+    Config,
+    Mode,
+    Node,
+    Prove,
+    Unsure,
+    Verify,
+    parse_config,
+    read_config,
+)
 from trialboot.core.trial import Policy
 from trialboot.core.verdict import Patience
 from trialboot.errors import ConfigError
@@ -25,7 +35,9 @@ DEFAULTS = Config(
         cordon_at_rest=True,
         units=(),
         processes=(),
+        check_seconds=30.0,
     ),
+    prove=Prove(enabled=False, targets=("gateway", "service"), seconds=5.0),
     node=Node(enabled=True, kubeconfig="", name=""),
 )
 
@@ -42,6 +54,12 @@ unsure = "roll-back"
 cordon_at_rest = false
 units = ["kubelet.service", "containerd.service"]
 processes = ["cilium-agent"]
+check_seconds = 6
+
+[prove]
+enabled = true
+targets = ["tcp://10.0.0.1:4240 tcp://10.0.0.2:4240", "gateway"]
+seconds = 7
 
 [node]
 enabled = false
@@ -73,7 +91,7 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
 
 
 def test_a_section_without_keys_is_all_defaults() -> None:
-    assert parse_config("[verify]\n[node]\n") == DEFAULTS
+    assert parse_config("[verify]\n[prove]\n[node]\n") == DEFAULTS
 
 
 def test_every_key_is_read() -> None:
@@ -89,13 +107,19 @@ def test_every_key_is_read() -> None:
             cordon_at_rest=False,
             units=("kubelet.service", "containerd.service"),
             processes=("cilium-agent",),
+            check_seconds=6.0,
+        ),
+        prove=Prove(
+            enabled=True,
+            targets=("tcp://10.0.0.1:4240 tcp://10.0.0.2:4240", "gateway"),
+            seconds=7.0,
         ),
         node=Node(enabled=False, kubeconfig="/etc/kubernetes/kubelet.conf", name="node-1"),
     )
 
 
 def test_the_whole_file_above_has_every_key() -> None:
-    for section in (Config, Verify, Node):
+    for section in (Config, Verify, Prove, Node):
         assert [f.name for f in fields(section) if f.name not in WHOLE] == []
 
 
@@ -142,6 +166,20 @@ def test_an_unknown_key_is_told_with_those_that_are_known() -> None:
         ('verify.units = "a"', "verify.units must be a list of names"),
         ("verify.units = [1]", "verify.units must be a list of names"),
         ("verify.processes = {}", "verify.processes must be a list of names"),
+        ("verify.interval_seconds = 0.9", "verify.interval_seconds must be 1 or more"),
+        ("verify.check_seconds = 0", "verify.check_seconds must be 1 or more"),
+        ("prove.enabled = 1", "prove.enabled must be true or false, not 1"),
+        ("prove.seconds = 0.5", "prove.seconds must be from 1 to 30"),
+        ("prove.seconds = 31", "prove.seconds must be from 1 to 30"),
+        ('prove.targets = "gateway"', "prove.targets must be a list of names"),
+        ('prove.targets = ["gate"]', "prove.targets: 'gate' is not «gateway», «service», «tcp://"),
+        ('prove.targets = ["service", ""]', "prove.targets: there is nothing in it"),
+        (
+            'prove.targets = ["tcp://10.0.0.1"]',
+            "prove.targets: 'tcp://10.0.0.1': tcp takes a port",
+        ),
+        ('prove.targets = ["ping://300.1.1.1"]', "prove.targets: '300.1.1.1' does not appear"),
+        (f"prove.targets = {['gateway'] * 17}", "prove.targets: 16 addresses are the most"),
         ("node.enabled = 1", "node.enabled must be true or false, not 1"),
         ("node.name = 1", "node.name must be text in quotes, not 1"),
         ("node.kubeconfig = false", "node.kubeconfig must be text in quotes, not False"),

@@ -61,7 +61,9 @@ def as_toml(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, str | Word):
         return f'"{value}"'
-    return "[]" if value == () else str(value)
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(as_toml, value))}]"
+    return str(value)
 
 
 @pytest.mark.parametrize("manual", MANUALS, ids=lambda path: path.name)
@@ -92,6 +94,7 @@ def test_the_shipped_configuration_names_every_key_with_its_default() -> None:
     flat = {
         **{key: value for key, value in found.items() if not isinstance(value, dict)},
         **{f"verify.{key}": value for key, value in found.get("verify", {}).items()},
+        **{f"prove.{key}": value for key, value in found.get("prove", {}).items()},
         **{f"node.{key}": value for key, value in found.get("node", {}).items()},
     }
     wanted = {k: list(v) if isinstance(v, tuple) else v for k, v in keys(Config())}

@@ -14,7 +14,7 @@ from trialboot.core.language import Word
 from trialboot.core.verdict import Answer, Check
 
 _NAME: Final = "proof"
-_WAY: Final = re.compile(r"(tcp|ping)://(?:\[([0-9a-f:.]+)\]|([0-9a-f:.]+?))(?::(\d{1,5}))?")
+_WAY: Final = re.compile(r"(tcp|ping)://(?:\[([0-9a-f:.]+)\]|([0-9.]+))(?::([0-9]{1,5}))?")
 _MOST_PORT: Final = 65535
 
 

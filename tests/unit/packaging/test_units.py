@@ -18,7 +18,9 @@ EXPOSURE = {
     "trialboot-metrics.service": 10,
     "trialboot-render.service": 10,
     "trialboot-node.service": 20,
+    "trialboot-operator-checks.service": 20,
     "trialboot-pin.service": 20,
+    "trialboot-prove.service": 30,  # entering namespaces found by processes: SYS_ADMIN, SYS_PTRACE
     "trialboot-snapshot.service": 20,
     "trialboot-verify.service": 23,  # walking all eBPF programs takes CAP_SYS_ADMIN
 }
@@ -96,6 +98,13 @@ def test_the_pin_unit_splits_no_mount_between_packages_and_vault() -> None:
     options = _options("trialboot-pin.service")
     assert "ProtectSystem" not in options
     assert options["ReadWritePaths"] == ["-/sys/firmware/efi/efivars -/etc/apt/apt.conf.d"]
+
+
+def test_what_a_check_leaves_behind_ends_with_its_service() -> None:
+    options = _options("trialboot-operator-checks.service")
+    assert options["KillMode"] == ["control-group"]
+    assert options["KillSignal"] == ["SIGKILL"]
+    assert "StateDirectory" not in options
 
 
 def test_the_resident_processes_hold_no_power() -> None:
