@@ -1,4 +1,4 @@
-"""bpf(2) by ctypes: the system call, the programs at a place, what the kernel says of one.
+"""bpf(2) by ctypes: the system call, the programs at a place, what the kernel says of an object.
 
 Layouts and numbers: include/uapi/linux/bpf.h of the kernel.
 """
@@ -7,18 +7,40 @@ import ctypes
 import errno
 import os
 import platform
+import re
 import struct
-from collections.abc import Callable
-from typing import Final, TypeAlias
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple, TypeAlias
 
 Attributes: TypeAlias = ctypes.Array[ctypes.c_char]
 
 Syscall: TypeAlias = Callable[[int, Attributes], int]
 """bpf(2): a command and its attributes, which the kernel may change. Raises `OSError`."""
 
+PROG_GET_NEXT_ID: Final = 11
+MAP_GET_NEXT_ID: Final = 12
 PROG_GET_FD_BY_ID: Final = 13
+MAP_GET_FD_BY_ID: Final = 14
 OBJ_GET_INFO_BY_FD: Final = 15
 PROG_QUERY: Final = 16
+LINK_GET_FD_BY_ID: Final = 30
+LINK_GET_NEXT_ID: Final = 31
+
+
+class Kind(NamedTuple):
+    """A kind of object: the commands that list and open it, the size of what is told of one."""
+
+    list: int
+    open: int
+    size: int
+
+
+PROGRAMS: Final = Kind(PROG_GET_NEXT_ID, PROG_GET_FD_BY_ID, 240)
+MAPS: Final = Kind(MAP_GET_NEXT_ID, MAP_GET_FD_BY_ID, 88)
+LINKS: Final = Kind(LINK_GET_NEXT_ID, LINK_GET_FD_BY_ID, 64)
+_PROGRAM_NAME: Final = 64  # where struct bpf_prog_info and bpf_map_info have the name
+_MAP_NAME: Final = 24
+_NUMBERED: Final = re.compile(r"_\d+$")
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _LIBC.syscall.restype = ctypes.c_long
 _LIBC.syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_uint)
@@ -66,17 +88,62 @@ def query(syscall: Syscall, target: int, kind: int, room: int = _ROOM) -> tuple[
     return tuple(ids[: struct.unpack_from("=I", attributes, 24)[0]])
 
 
-def program_name(syscall: Syscall, id_: int) -> str | None:
-    """Give a program's name as the kernel keeps it; None if the program is gone."""
+def ids(syscall: Syscall, kind: Kind) -> Iterator[int]:
+    """Give the ids of all objects of a kind that the host has now.
+
+    Nothing for a kind that is newer than the kernel. Raises `OSError`.
+    """
+    last = 0
+    while True:
+        attributes = ctypes.create_string_buffer(struct.pack("=III", last, 0, 0), 12)
+        try:
+            syscall(kind.list, attributes)
+        except OSError as error:
+            if error.errno == errno.ENOENT or (error.errno == errno.EINVAL and not last):
+                return
+            raise
+        (last,) = struct.unpack_from("=I", attributes, 4)
+        yield last
+
+
+def opened(syscall: Syscall, kind: Kind, id_: int) -> int | None:
+    """Open an object, for the caller to close; None if it is gone. Raises `OSError`."""
+    attributes = ctypes.create_string_buffer(struct.pack("=III", id_, 0, 0), 12)
     try:
-        attributes = ctypes.create_string_buffer(struct.pack("=III", id_, 0, 0), 12)
-        descriptor = syscall(PROG_GET_FD_BY_ID, attributes)
+        return syscall(kind.open, attributes)
     except FileNotFoundError:
         return None
+
+
+def described(syscall: Syscall, kind: Kind, id_: int) -> bytes | None:
+    """Give what the kernel tells of an object (struct bpf_*_info); None if it is gone.
+
+    Zeros where the kernel is older than a field. Raises `OSError`.
+    """
+    descriptor = opened(syscall, kind, id_)
+    if descriptor is None:
+        return None
     try:
-        info = ctypes.create_string_buffer(240)
-        wanted = struct.pack("=IIQ", descriptor, len(info), ctypes.addressof(info))
+        info = ctypes.create_string_buffer(kind.size)
+        wanted = struct.pack("=IIQ", descriptor, kind.size, ctypes.addressof(info))
         syscall(OBJ_GET_INFO_BY_FD, ctypes.create_string_buffer(wanted, 16))
-        return info.raw[64:80].partition(b"\0")[0].decode(errors="replace")
+        return info.raw
     finally:
         os.close(descriptor)
+
+
+def program_name(info: bytes) -> str:
+    """Give a program's name as the kernel keeps it, cut to 15 characters."""
+    return _name(info, _PROGRAM_NAME)
+
+
+def map_name(info: bytes) -> str:
+    """Give a map's name without the number of an endpoint or interface at its end.
+
+    `cilium_policy_00123`, cut to 15 characters, is `cilium_policy`.
+    """
+    return _NUMBERED.sub("", _name(info, _MAP_NAME))
+
+
+def _name(info: bytes, at: int) -> str:
+    return info[at : at + 16].partition(b"\0")[0].decode(errors="replace")

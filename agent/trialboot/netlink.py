@@ -1,7 +1,8 @@
 """rtnetlink spoken raw: one request, its dump, the attributes of a message.
 
-No version of pyroute2 can read the id of a tc filter's program, and a table of 10,000 routes
-costs it a second and 80 MB. Layouts: linux/{netlink,rtnetlink}.h; RFC 3549.
+No version of pyroute2 can read the id of a tc filter's program, its import alone costs 110 ms and
+25 MB, and a table of 10,000 routes costs it a second and 80 MB. Layouts:
+linux/{netlink,rtnetlink,if_link}.h; RFC 3549.
 """
 
 import errno
@@ -9,13 +10,22 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from typing import Final, TypeAlias
 
 Netlink: TypeAlias = Callable[[bytes], Iterable[bytes]]
 """Sends a request and gives the datagrams of the answer. Raises `OSError`."""
 
-_TRIES: Final = 5  # of a dump
+Attributes: TypeAlias = dict[int, bytes]
+"""What a message has, by type (without the flags of a type)."""
+
+TRIES: Final = 5  # of a dump
+_PAUSE: Final = 0.05  # seconds between two tries
+_GET_LINK: Final = 18
+# Counters are two thirds of a link's message, and nobody here reads them.
+_LINKS: Final = struct.pack("=BxHiIIHHI", 0, 0, 0, 0, 0, 8, 29, 8)  # IFLA_EXT_MASK: SKIP_STATS
+_LINK_NAME: Final = 3
+_MESSAGE: Final = struct.Struct("=IHH8x")
+_ATTRIBUTE: Final = struct.Struct("=HH")
 
 
 def exchange(request: bytes) -> Iterator[bytes]:
@@ -29,26 +39,55 @@ def exchange(request: bytes) -> Iterator[bytes]:
             yield netlink.recv(1 << 17)
 
 
-def dump(netlink: Netlink, kind: int, body: bytes) -> tuple[bytes, ...]:
+def dump(
+    netlink: Netlink, kind: int, body: bytes, sleep: Callable[[float], None], tries: int = TRIES
+) -> tuple[bytes, ...]:
     """Give the bodies of all messages of one dump, tried again while the kernel changes it.
 
-    Raises `OSError`.
+    Raises `OSError`, EINTR if the kernel changed it at each try.
     """
     request = struct.pack("=IHHII", 16 + len(body), kind, 0x301, 1, 0) + body  # REQUEST, DUMP
-    for _ in range(_TRIES - 1):
-        with suppress(InterruptedError):
-            return parse_dump(netlink(request))
-    return parse_dump(netlink(request))
+    try:
+        return parse_dump(netlink(request))
+    except InterruptedError:
+        if tries == 1:
+            raise
+    sleep(_PAUSE)
+    return dump(netlink, kind, body, sleep, tries - 1)
 
 
-def parse_attributes(chain: bytes) -> dict[int, bytes]:
-    """Split a chain of netlink attributes by type. Raises `OSError` if it is cut short."""
-    attributes = {}
-    while chain:
-        length, kind = _header("=HH", chain)
-        attributes[kind & 0x3FFF] = chain[4:length]
-        chain = chain[-(-length // 4) * 4 :]
-    return attributes
+def dump_links(netlink: Netlink, sleep: Callable[[float], None]) -> tuple[bytes, ...]:
+    """Give all RTM_NEWLINK messages of this network namespace. Raises `OSError`."""
+    return dump(netlink, _GET_LINK, _LINKS, sleep)
+
+
+def link_name(body: bytes) -> tuple[int, bytes]:
+    """Give ifindex and name of an RTM_NEWLINK message, whatever bytes the name has.
+
+    The kernel puts the name first: to look no further saves a third of the cost of all links.
+    Raises `OSError` if the message is cut short.
+    """
+    (number,) = unpack("=4xi", body)
+    names = (value for kind, value in _attributes(body, 16) if kind == _LINK_NAME)
+    return number, next(names, b"").partition(b"\0")[0]
+
+
+def parse_attributes(chain: bytes, at: int = 0) -> Attributes:
+    """Split the chain of attributes that begins at `at`. Raises `OSError` if it is cut short."""
+    return dict(_attributes(chain, at))
+
+
+def _attributes(chain: bytes, at: int) -> Iterator[tuple[int, bytes]]:
+    end, header = len(chain), _ATTRIBUTE.unpack_from
+    try:
+        while at < end:
+            length, kind = header(chain, at)
+            if not 4 <= length <= end - at:  # noqa: PLR2004  the header's own length
+                raise cut_short()
+            yield kind & 0x3FFF, chain[at + 4 : at + length]
+            at += (length + 3) & ~3
+    except struct.error:
+        raise cut_short() from None
 
 
 def parse_dump(datagrams: Iterable[bytes]) -> tuple[bytes, ...]:
@@ -69,29 +108,27 @@ def parse_dump(datagrams: Iterable[bytes]) -> tuple[bytes, ...]:
 
 
 def _messages(datagrams: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    header = _MESSAGE.unpack_from
     for datagram in datagrams:
-        rest = memoryview(datagram)
-        while rest:
-            length, kind, flags = _header("=IHH8x", rest)
+        at, end = 0, len(datagram)
+        while at < end:
+            if end - at < _MESSAGE.size:
+                raise cut_short()
+            length, kind, flags = header(datagram, at)
+            if not _MESSAGE.size <= length <= end - at:
+                raise cut_short()
             if flags & 0x10:  # NLM_F_DUMP_INTR
                 raise OSError(errno.EINTR, "changed while it was read", "netlink dump")
-            yield kind, bytes(rest[16:length])
-            rest = rest[-(-length // 4) * 4 :]
+            yield kind, datagram[at + 16 : at + length]
+            at += (length + 3) & ~3
 
 
-def _header(layout: str, data: bytes | memoryview) -> tuple[int, ...]:
-    """Unpack a header that starts with the length of itself and what belongs to it."""
-    fields = unpack(layout, data)
-    if not struct.calcsize(layout) <= fields[0] <= len(data):
-        raise cut_short()
-    return fields
-
-
-def unpack(layout: str, data: bytes | memoryview) -> tuple[int, ...]:
+def unpack(layout: str, data: bytes) -> tuple[int, ...]:
     """Unpack numbers from the front of `data`. Raises `OSError` if it is cut short."""
-    if len(data) < struct.calcsize(layout):
-        raise cut_short()
-    return struct.unpack_from(layout, data)
+    try:
+        return struct.unpack_from(layout, data)
+    except struct.error:
+        raise cut_short() from None
 
 
 def cut_short() -> OSError:

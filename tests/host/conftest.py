@@ -61,6 +61,18 @@ def sh(commands: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def own_sysfs() -> None:
+    """Have a /sys that shows this network namespace, and an empty bpffs in it."""
+    sh(
+        """
+        mount --rbind /sys/fs/cgroup /mnt
+        mount -t sysfs sysfs /sys
+        mount --rbind /mnt /sys/fs/cgroup
+        mount -t bpf bpf /sys/fs/bpf
+        """
+    )
+
+
 def _answer(function: Callable[[], Any], send: int) -> None:
     try:
         _unshare()

@@ -1,17 +1,13 @@
-"""Links, addresses, routes and rules made with ip(8) are read back."""
+"""Links, addresses, routes, rules and neighbours made with ip(8) are read back."""
+
+import subprocess
 
 import pytest
 
-from tests.host.conftest import Inside, sh
-from trialboot.core.facts import Address, Network, Route, Rule, Unknown
+from tests.host.conftest import Inside, own_sysfs, sh
+from trialboot.core.facts import Address, Neighbour, Network, Route, Rule, Unknown
 from trialboot.host import Host
-from trialboot.readers.network import (
-    read_addresses,
-    read_links,
-    read_network,
-    read_routes,
-    read_rules,
-)
+from trialboot.readers.network import read_network
 
 pytestmark = pytest.mark.host
 
@@ -159,20 +155,69 @@ def test_rules_are_read_back(inside: Inside) -> None:
     assert rules[10, 77].source == "fd00::/8"
 
 
-def test_each_part_alone_says_the_same_as_all_together(inside: Inside) -> None:
-    def read() -> tuple[Network, Network]:
-        together = _read(_PAIR)
-        alone = Network(
-            links=read_links(_HOST),
-            addresses=read_addresses(_HOST),
-            routes=read_routes(_HOST),
-            rules=read_rules(_HOST),
-            attachments=_NOT_ASKED,
-        )
-        return together, alone
+def test_an_address_of_zeros_is_read_back(inside: Inside) -> None:
+    network = inside(lambda: _read(_PAIR + "ip addr add 0.0.0.0/8 dev eth0"))
 
-    together, alone = inside(read)
-    assert together == alone
+    assert isinstance(network.addresses, tuple), network.addresses
+
+
+def test_permanent_neighbours_are_read_back_and_no_others(inside: Inside) -> None:
+    network = inside(
+        lambda: _read(
+            _PAIR
+            + """
+            ip link add br0 type bridge
+            ip link set eth1 master br0
+            ip neigh add 10.1.0.7 lladdr 02:00:00:00:00:07 dev eth0 nud permanent
+            ip neigh add fd00::7 lladdr 02:00:00:00:00:07 dev eth0 nud permanent
+            ip neigh add 10.1.0.8 lladdr 02:00:00:00:00:08 dev eth0 nud reachable
+            bridge fdb add 02:00:00:00:00:09 dev eth1 master static
+            """
+        )
+    )
+
+    assert network.neighbours == (
+        Neighbour(link="eth0", address="10.1.0.7", mac="02:00:00:00:00:07"),
+        Neighbour(link="eth0", address="fd00::7", mac="02:00:00:00:00:07"),
+    )
+
+
+def test_the_origin_of_a_mac_is_read_back(inside: Inside) -> None:
+    def read() -> Network:
+        own_sysfs()
+        return _read(
+            """
+            ip link add veth0 type veth peer name veth1
+            ip link set veth1 address 02:00:00:00:00:09
+            """
+        )
+
+    links = {link.name: link.mac_origin for link in inside(read).links}
+    assert links == {"lo": "permanent", "veth0": "random", "veth1": "set"}
+
+
+def test_a_name_of_any_bytes_is_read_back(inside: Inside) -> None:
+    name = b"v\xff\x01"
+
+    def read() -> Network:
+        own_sysfs()
+        make = [b"ip", b"link", b"add", name, b"type", b"veth", b"peer", b"name", b"peer0"]
+        subprocess.run(make, check=True)
+        return read_network(_HOST, _NOT_ASKED)
+
+    links = {link.name: link.mac_origin for link in inside(read).links}
+    assert links["v\ufffd\x01"] == "random"
+
+
+def test_a_thousand_links_are_read_back(inside: Inside) -> None:
+    def read() -> int:
+        lines = "".join(f"link add a{n} type veth peer name b{n}\n" for n in range(500))
+        sh(f"ip -batch - <<'END'\n{lines}END\n")
+        links = read_network(_HOST, _NOT_ASKED).links
+        assert isinstance(links, tuple), links
+        return len(links)
+
+    assert inside(read) == 1001
 
 
 def test_ten_thousand_routes_are_all_read(inside: Inside) -> None:
@@ -181,7 +226,7 @@ def test_ten_thousand_routes_are_all_read(inside: Inside) -> None:
             f"route add 10.{2 + n // 256}.{n % 256}.0/24 dev eth0\n" for n in range(10_000)
         )
         sh(_PAIR + f"ip -batch - <<'END'\n{lines}END\n")
-        routes = read_routes(_HOST)
+        routes = read_network(_HOST, _NOT_ASKED).routes
         assert isinstance(routes, tuple), routes
         return len([route for route in routes if route.protocol == 3])
 

@@ -1,16 +1,27 @@
 """The eBPF reader against an injected kernel: every errno, and netlink packed by hand."""
 
-import ctypes
 import errno
 import os
 import struct
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from trialboot import bpf, netlink
+from tests.fakes.bpf_kernel import FakeKernel
+from tests.fakes.netlink_messages import (
+    DONE,
+    FILTER,
+    attribute,
+    bpf_filter,
+    device,
+    message,
+    number,
+    tc,
+)
+from trialboot import bpf
 from trialboot.core.facts import Attachment, Unknown
 from trialboot.host import Host
 from trialboot.readers import ebpf
@@ -27,99 +38,14 @@ MOUNTINFO = """\
 42 31 0:38 / /run/cilium/cgroupv2 rw,relatime - cgroup2 none rw
 """
 
-# ---- netlink by hand -----------------------------------------------------------------------
-
-
-def attribute(kind: int, payload: bytes) -> bytes:
-    return struct.pack("=HH", len(payload) + 4, kind) + payload + b"\0" * (-len(payload) % 4)
-
-
-def number(value: int) -> bytes:
-    return struct.pack("=I", value)
-
-
-def message(kind: int, body: bytes, flags: int = 2) -> bytes:
-    padding = b"\0" * (-len(body) % 4)
-    return struct.pack("=IHHII", 16 + len(body), kind, flags, 1, 0) + body + padding
-
-
-DONE = message(3, struct.pack("=i", 0))
-
-
-def link(index: int, name: str, kind: str = "", xdp: bytes = b"") -> bytes:
-    parts = attribute(3, name.encode() + b"\0")
-    if kind:
-        parts += attribute(18, attribute(1, kind.encode() + b"\0"))
-    if xdp:
-        parts += attribute(0x8000 | 43, xdp)  # NLA_F_NESTED
-    return struct.pack("=BxHiII", 0, 1, index, 0x1003, 0) + parts
-
-
-def tc(index: int, kind: str, parent: int = 0xFFFFFFF1, options: bytes = b"") -> bytes:
-    head = struct.pack("=BxHiIII", 0, 0, index, 1, parent, 0)
-    return head + attribute(1, kind.encode() + b"\0") + (attribute(2, options) if options else b"")
-
-
-def bpf_filter(program: int, name: str) -> bytes:
-    options = attribute(7, name.encode() + b"\0") + attribute(11, number(program))
-    return tc(2, "bpf", INGRESS, options)
-
-
-def test_messages_of_several_datagrams_are_one_dump() -> None:
-    first = message(16, b"one") + message(16, b"four")
-    second = message(16, b"last") + DONE
-
-    assert netlink.parse_dump([first, second]) == (b"one", b"four", b"last")
-
-
-@pytest.mark.parametrize(
-    ("datagrams", "problem"),
-    [
-        ([message(16, b"body", flags=0x12), DONE], errno.EINTR),
-        ([message(16, b"body"), message(3, struct.pack("=i", 0), flags=0x12)], errno.EINTR),
-        ([message(2, struct.pack("=i", -errno.EPERM))], errno.EPERM),
-        ([message(16, b"body"), message(3, struct.pack("=i", -errno.ENOMEM))], errno.ENOMEM),
-        ([message(16, b"body")], errno.EBADMSG),
-        ([], errno.EBADMSG),
-        ([b"\x10\0\0"], errno.EBADMSG),
-        ([message(16, b"longer body")[:-8]], errno.EBADMSG),
-        ([struct.pack("=IHHII", 4, 16, 2, 1, 0)], errno.EBADMSG),
-    ],
-    ids=[
-        "interrupted", "interrupted at the end", "refused", "broken off with an error",
-        "no end", "no answer", "half a header", "half a body", "a length below the header's",
-    ],
-)  # fmt: skip
-def test_a_dump_that_is_not_whole_is_an_error(datagrams: list[bytes], problem: int) -> None:
-    with pytest.raises(OSError, match=r"netlink|changed|cut short") as caught:
-        netlink.parse_dump(datagrams)
-
-    assert caught.value.errno == problem
-
-
-def test_an_acknowledgement_ends_a_dump() -> None:
-    assert netlink.parse_dump([message(2, struct.pack("=i", 0))]) == ()
-
-
-@pytest.mark.parametrize("chain", [b"\x05", b"\x08\0\x01\0abc", b"\x03\0\x01\0", b"\0\0\0\0"])
-def test_attributes_cut_short_are_an_error(chain: bytes) -> None:
-    with pytest.raises(OSError, match="cut short"):
-        netlink.parse_attributes(chain)
-
-
-def test_attributes_lose_their_flags_and_padding() -> None:
-    chain = attribute(0x8000 | 2, b"abc") + attribute(3, b"")
-
-    assert netlink.parse_attributes(chain) == {2: b"abc", 3: b""}
-
 
 def test_a_device_tells_name_kind_and_xdp_of_every_mode() -> None:
     xdp = attribute(2, b"\x04") + attribute(5, number(7)) + attribute(6, number(8))
 
-    assert ebpf.parse_device(link(2, "eth0", "veth", xdp)) == ebpf.Device(
+    assert ebpf.parse_device(device(2, "eth0", "veth", xdp)) == ebpf.Device(
         2, "dev:eth0", "veth", (7, 8)
     )
-    assert ebpf.parse_device(link(1, "lo")) == ebpf.Device(1, "dev:lo", "", ())
+    assert ebpf.parse_device(device(1, "lo")) == ebpf.Device(1, "dev:lo", "", ())
 
 
 def test_only_a_filter_with_an_ebpf_program_has_one() -> None:
@@ -137,80 +63,6 @@ def test_the_root_of_cgroup2_is_found_even_beside_version_1() -> None:
 # ---- an injected kernel --------------------------------------------------------------------
 
 
-@dataclass
-class FakeKernel:
-    """Answers bpf(2) and rtnetlink; keeps what was asked."""
-
-    programs: dict[int, str] = field(default_factory=dict)
-    attached: dict[int, list[int]] = field(default_factory=dict)
-    """Programs by attach type, at whatever place."""
-    refused: dict[int, int] = field(default_factory=dict)
-    """errno by attach type or, negative, by bpf command or netlink request."""
-    links: list[bytes] = field(default_factory=lambda: [link(1, "lo"), link(2, "eth0", "veth")])
-    qdiscs: list[bytes] = field(default_factory=list)
-    filters: dict[int, list[bytes]] = field(default_factory=dict)
-    """Filter messages by parent."""
-    netlink_answers: list[list[bytes]] = field(default_factory=list)
-    """Answers that go before the true ones."""
-    queried: list[tuple[int, int, int]] = field(default_factory=list)
-    descriptors: list[int] = field(default_factory=list)
-
-    def syscall(self, command: int, attributes: bpf.Attributes) -> int:
-        if -command in self.refused:
-            raise OSError(self.refused[-command], os.strerror(self.refused[-command]))
-        match command:
-            case bpf.PROG_QUERY:
-                return self._query(attributes)
-            case bpf.PROG_GET_FD_BY_ID:
-                return self._open(*struct.unpack_from("=I", attributes))
-            case _:
-                return self._inform(*struct.unpack_from("=IIQ", attributes))
-
-    def netlink(self, request: bytes) -> Iterator[bytes]:
-        if self.netlink_answers:
-            yield from self.netlink_answers.pop(0)
-            return
-        length, kind, flags = struct.unpack_from("=IHH", request)
-        assert (length, flags) == (len(request), 0x301)
-        if -kind in self.refused:
-            yield message(2, struct.pack("=i", -self.refused[-kind]))
-        for body in self._rows(kind, request[16:]):
-            yield message(16, body)
-        yield DONE
-
-    def _rows(self, kind: int, body: bytes) -> list[bytes]:
-        if kind == ebpf.GET_LINK:
-            return self.links
-        if kind == ebpf.GET_QDISC:
-            return self.qdiscs
-        return self.filters.get(struct.unpack_from("=I", body, 12)[0], [])
-
-    def _query(self, attributes: bpf.Attributes) -> int:
-        target, kind, flags, _, pointer, room = struct.unpack_from("=IIIIQI", attributes)
-        self.queried.append((target, kind, flags))
-        if kind in self.refused:
-            raise OSError(self.refused[kind], os.strerror(self.refused[kind]))
-        ids = self.attached.get(kind, [])
-        struct.pack_into("=I", attributes, 24, len(ids))
-        if len(ids) > room:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        ctypes.memmove(pointer, struct.pack(f"={len(ids)}I", *ids), 4 * len(ids))
-        return 0
-
-    def _open(self, program: int) -> int:
-        if program not in self.programs:
-            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-        self.descriptors.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
-        self._named = self.programs[program].encode()
-        return self.descriptors[-1]
-
-    def _inform(self, descriptor: int, length: int, pointer: int) -> int:
-        assert descriptor == self.descriptors[-1]
-        assert length == 240
-        ctypes.memmove(pointer + 64, self._named + b"\0", len(self._named) + 1)
-        return 0
-
-
 @pytest.fixture
 def read(tmp_path: Path) -> Callable[[FakeKernel], tuple[Attachment, ...] | Unknown]:
     (tmp_path / "proc/self/ns").mkdir(parents=True)
@@ -219,7 +71,7 @@ def read(tmp_path: Path) -> Callable[[FakeKernel], tuple[Attachment, ...] | Unkn
     (tmp_path / "sys/fs/cgroup/unified").mkdir(parents=True)
 
     def reading(kernel: FakeKernel) -> tuple[Attachment, ...] | Unknown:
-        host = Host(root=tmp_path)
+        host = Host(root=tmp_path, sleep=lambda _seconds: None)
         return ebpf.read_attachments(host, syscall=kernel.syscall, netlink=kernel.netlink)
 
     return reading
@@ -235,7 +87,7 @@ def on(place: str, hook: str, direction: str, program: str, via: str) -> Attachm
 def test_every_place_is_read(read: Read) -> None:
     kernel = FakeKernel(
         programs={1: "xdp", 2: "in", 3: "out", 4: "filter", 5: "primary", 6: "connect", 7: "flow"},
-        links=[link(2, "nk0", "netkit", attribute(6, number(1)))],
+        links=[device(2, "nk0", "netkit", attribute(6, number(1)))],
         attached={TCX_INGRESS: [2, 3], NETKIT_PRIMARY: [5], INET4_CONNECT: [6], 17: [7]},
         qdiscs=[tc(2, "clsact"), tc(2, "noqueue"), tc(99, "clsact")],
         filters={EGRESS: [tc(2, "bpf"), bpf_filter(4, "filter-nk0")]},
@@ -285,7 +137,7 @@ def test_the_old_ingress_qdisc_is_asked_for_ingress_only(read: Read) -> None:
 
 
 def test_only_netkit_devices_are_asked_for_netkit(read: Read) -> None:
-    kernel = FakeKernel(links=[link(1, "lo"), link(7, "nk0", "netkit")])
+    kernel = FakeKernel(links=[device(1, "lo"), device(7, "nk0", "netkit")])
 
     read(kernel)
 
@@ -345,20 +197,6 @@ def test_a_program_that_went_away_is_passed_over(read: Read) -> None:
     assert read(kernel) == (on("cgroup:root", "cgroup", "inet4_connect", "in", "cgroup"),)
 
 
-@pytest.mark.parametrize("count", [64, 65, 4096])
-def test_room_is_made_for_many_programs(count: int) -> None:
-    kernel = FakeKernel(attached={INET4_CONNECT: list(range(1, count + 1))})
-
-    assert bpf.query(kernel.syscall, 3, INET4_CONNECT) == tuple(range(1, count + 1))
-
-
-def test_room_is_not_made_without_end() -> None:
-    kernel = FakeKernel(attached={INET4_CONNECT: list(range(1, 5000))})
-
-    with pytest.raises(OSError, match="No space left"):
-        bpf.query(kernel.syscall, 3, INET4_CONNECT)
-
-
 def test_each_program_is_asked_for_once_and_closed(read: Read) -> None:
     kernel = FakeKernel({2: "in"}, attached={TCX_INGRESS: [2], TCX_EGRESS: [2]})
 
@@ -368,16 +206,7 @@ def test_each_program_is_asked_for_once_and_closed(read: Read) -> None:
         os.fstat(kernel.descriptors[0])
 
 
-def test_a_program_is_closed_even_if_it_tells_nothing() -> None:
-    kernel = FakeKernel({2: "in"}, refused={-bpf.OBJ_GET_INFO_BY_FD: errno.EPERM})
-
-    with pytest.raises(PermissionError):
-        bpf.program_name(kernel.syscall, 2)
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(kernel.descriptors[0])
-
-
-TORN = [message(16, link(9, "torn"), flags=0x12), DONE]
+TORN = [message(16, device(9, "torn"), flags=0x12), DONE]
 
 
 @pytest.mark.parametrize("times", [1, 4])
@@ -394,14 +223,14 @@ def test_a_dump_interrupted_five_times_is_unknown(read: Read) -> None:
 
 
 def test_an_answer_cut_short_is_unknown(read: Read) -> None:
-    kernel = FakeKernel(netlink_answers=[[message(18, link(1, "lo")[:18]), DONE]])
+    kernel = FakeKernel(netlink_answers=[[message(18, device(1, "lo")[:18]), DONE]])
 
     assert read(kernel) == Unknown("netlink: the answer is cut short")
 
 
 @pytest.mark.parametrize("gone", [errno.ENODEV, errno.EINVAL, errno.ENOENT])
 def test_filters_of_a_device_that_went_away_are_none(read: Read, gone: int) -> None:
-    kernel = FakeKernel(qdiscs=[tc(2, "clsact")], refused={-ebpf.GET_FILTER: gone})
+    kernel = FakeKernel(qdiscs=[tc(2, "clsact")], refused={-FILTER: gone})
 
     assert read(kernel) == ()
 
@@ -416,12 +245,114 @@ def test_an_unreadable_mount_table_is_unknown(tmp_path: Path) -> None:
     assert found == Unknown("/proc/self/mountinfo: No such file or directory")
 
 
-def test_a_processor_without_a_number_for_bpf_is_refused_not_guessed() -> None:
-    with pytest.raises(OSError, match="vax") as caught:
-        bpf.bpf(bpf.PROG_QUERY, ctypes.create_string_buffer(64), "vax")
-    assert caught.value.errno == errno.ENOSYS
+# ---- what the kernel does not know, sockmaps, netfilter ------------------------------------
 
 
-def test_the_true_system_call_tells_its_errno() -> None:
-    with pytest.raises(OSError, match=r"bpf\(2\) command 999"):
-        bpf.bpf(999, ctypes.create_string_buffer(64))
+@pytest.mark.parametrize("unknown", [TCX_INGRESS, NETKIT_PEER])
+def test_a_mechanism_that_the_kernel_does_not_know_is_asked_for_once(
+    read: Read, unknown: int
+) -> None:
+    links = [device(number_, f"nk{number_}", "netkit") for number_ in (1, 2, 3)]
+    kernel = FakeKernel(links=links, refused={unknown: errno.EINVAL})
+
+    assert read(kernel) == ()
+    assert [kind for _, kind, _ in kernel.queried].count(unknown) == 1
+    assert [kind for _, kind, _ in kernel.queried].count(TCX_EGRESS) == 3
+
+
+@pytest.mark.parametrize("refusal", [errno.EACCES, errno.EOPNOTSUPP])
+def test_a_netkit_device_that_is_no_primary_is_passed_over(read: Read, refusal: int) -> None:
+    kernel = FakeKernel(
+        {2: "in"},
+        links=[device(2, "nk0", "netkit")],
+        attached={TCX_INGRESS: [2]},
+        refused={NETKIT_PRIMARY: refusal, NETKIT_PEER: refusal},
+    )
+
+    assert read(kernel) == (on("dev:nk0", "skb", "ingress", "in", "tcx"),)
+
+
+SK_MSG_VERDICT, SK_SKB_STREAM_VERDICT, SK_SKB_VERDICT = 7, 5, 38
+
+
+def test_programs_of_sockmaps_are_read_and_other_maps_not_asked(read: Read) -> None:
+    kernel = FakeKernel(
+        {2: "redirect", 3: "verdict"},
+        maps={1: (1, "a_hash"), 5: (15, "cilium_sock_ops"), 6: (18, "sock_hash_0012")},
+        attached={SK_MSG_VERDICT: [2], SK_SKB_VERDICT: [3]},
+    )
+
+    found = read(kernel)
+
+    assert found == (
+        on("map:cilium_sock_ops", "sockmap", "msg_verdict", "redirect", "sockmap"),
+        on("map:cilium_sock_ops", "sockmap", "skb_verdict", "verdict", "sockmap"),
+        on("map:sock_hash", "sockmap", "msg_verdict", "redirect", "sockmap"),
+        on("map:sock_hash", "sockmap", "skb_verdict", "verdict", "sockmap"),
+    )
+    assert [kind for _, kind, _ in kernel.queried].count(SK_MSG_VERDICT) == 2
+
+
+@pytest.mark.parametrize("refusal", [errno.EBUSY, errno.EOPNOTSUPP, errno.EINVAL])
+def test_a_verdict_that_a_sockmap_cannot_have_is_passed_over(read: Read, refusal: int) -> None:
+    kernel = FakeKernel(
+        {2: "redirect"},
+        maps={5: (15, "socks")},
+        attached={SK_MSG_VERDICT: [2]},
+        refused={SK_SKB_STREAM_VERDICT: refusal},
+    )
+
+    assert read(kernel) == (on("map:socks", "sockmap", "msg_verdict", "redirect", "sockmap"),)
+
+
+def test_a_map_that_went_away_is_passed_over(read: Read) -> None:
+    kernel = FakeKernel({2: "x"}, maps={5: (15, "s")}, gone={5}, attached={SK_MSG_VERDICT: [2]})
+
+    assert read(kernel) == ()
+
+
+def netfilter(program: int, family: int, hook: int, kind: int = 10) -> bytes:
+    return struct.pack("=IIIxxxxIIiI", kind, 1, program, family, hook, -100, 0)
+
+
+@pytest.mark.parametrize(
+    ("family", "hook", "told"),
+    [(2, 0, "ipv4/prerouting"), (10, 4, "ipv6/postrouting"), (7, 9, "7/9")],
+)
+def test_netfilter_programs_are_read(read: Read, family: int, hook: int, told: str) -> None:
+    kernel = FakeKernel(
+        {2: "filter"},
+        bpf_links={3: netfilter(2, family, hook, kind=11), 4: netfilter(2, family, hook)},
+    )
+
+    assert read(kernel) == (on("netns:self", "netfilter", told, "filter", "netfilter"),)
+
+
+def test_a_kernel_without_links_has_no_netfilter_programs(read: Read) -> None:
+    assert read(FakeKernel(refused={-bpf.LINK_GET_NEXT_ID: errno.EINVAL})) == ()
+
+
+def test_thousands_of_links_are_read(read: Read) -> None:
+    links = [device(number_, f"lxc{number_:x}", "veth") for number_ in range(1, 5001)]
+
+    found = read(FakeKernel({2: "in"}, links=links, attached={TCX_INGRESS: [2]}))
+
+    assert isinstance(found, tuple)
+    assert len(found) == 5000
+
+
+@pytest.mark.parametrize("parse", [ebpf.parse_device, ebpf.parse_filter])
+@given(body=st.binary(max_size=120))
+def test_any_bytes_are_a_device_or_filter_or_an_error(
+    parse: Callable[[bytes], object], body: bytes
+) -> None:
+    try:
+        parse(body)
+    except OSError as error:
+        assert error.errno == errno.EBADMSG  # noqa: PT017  any other error fails by itself
+
+
+@given(st.binary(min_size=64, max_size=64))
+def test_any_link_is_a_netfilter_link_or_none(info: bytes) -> None:
+    found = ebpf.parse_netfilter(info)
+    assert (found is not None) is info.startswith(number(10))
