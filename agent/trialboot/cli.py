@@ -14,10 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from trialboot import __version__, lookahead, report, snapshot, verification
+from trialboot.amendments import read_amendments
 from trialboot.bootfiles import read_menu
 from trialboot.config import PATH, Config, Mode, parse_config, read_config
+from trialboot.core.facts import Unknown
 from trialboot.core.menu import GRUB, Menu
-from trialboot.core.outlook import Judgement, Outlook
+from trialboot.core.outlook import Outlook
 from trialboot.core.reboot import against_reboot
 from trialboot.core.record import plain
 from trialboot.core.trial import Trial
@@ -26,6 +28,7 @@ from trialboot.errors import ConfigError, HostError, LoaderError, TrialbootError
 from trialboot.foreground import serve_page
 from trialboot.host import Host, write_durably
 from trialboot.metrics import render
+from trialboot.verdictreport import contract_lines, verdict_lines
 from trialboot.writers import contentcache, store
 
 _BUS: Final = ("org.trialboot1", "/org/trialboot1", "org.trialboot1.Manager")
@@ -76,6 +79,12 @@ def _parser() -> argparse.ArgumentParser:
         help="end with 1 if the next boot changes something, 2 if that is not known",
     )
     _reading(verbs, "verify", _verify, "judge this boot now; ends with 0 sound, 1 worse, 2 unsure")
+    promised = _reading(verbs, "contract", _contract, "what this node's network promises")
+    promised.add_argument(
+        "--forget",
+        action="store_true",
+        help="set what was learned aside; the next sound verdict learns anew",
+    )
     _reading(verbs, "why", _why, "the last trial, told in ten lines")
     _reading(
         verbs,
@@ -194,7 +203,7 @@ def _verify(host: Host, options: argparse.Namespace) -> int:
     if options.json:
         _print_json({"format": report.FORMAT, **_bare(plain(judgement))})
     else:
-        _print(_judgement_lines(judgement))
+        _print(verdict_lines(judgement.verdict))
     return _OUTCOME_CODES[judgement.verdict.outcome]
 
 
@@ -208,13 +217,26 @@ def _bare(value: Any) -> Any:
     return [_bare(item) for item in value] if isinstance(value, list) else value
 
 
-def _judgement_lines(judgement: Judgement) -> list[str]:
-    verdict = judgement.verdict
-    return [
-        f"{verdict.outcome}",
-        *(f"  - {reason}" for reason in verdict.reasons),
-        *(f"  note: {note}" for note in verdict.notes),
-    ]
+def _contract(host: Host, options: argparse.Namespace) -> int:
+    if options.forget:
+        return _forget(host)
+    found = verification.newest_contract(host)
+    if options.json:
+        known = None if isinstance(found, Unknown) else found
+        why = found.why if isinstance(found, Unknown) else ""
+        _print_json({"format": report.FORMAT, "why": why, "contract": _bare(plain(known))})
+    else:
+        _print(contract_lines(found, read_amendments(host)))
+    return 2 if isinstance(found, Unknown) else 0
+
+
+def _forget(host: Host) -> int:
+    """Set what was learned aside: the way out when the node is meant to be another one now."""
+    if verification.contracts(host) is None:
+        raise HostError("nothing was learned yet: there is nothing to forget")
+    aside = store.set_aside(host, store.CONTRACTS)
+    _tell(f"set aside as {aside}; the next sound verdict outside a trial learns anew")
+    return 0
 
 
 # --- acting -----------------------------------------------------------------------------------
@@ -277,7 +299,7 @@ def _run(host: Host, options: argparse.Namespace) -> int:
     outlook = _outlook(host)
     _print(report.next_lines(_state_of(host, Mode.OBSERVE, Trial(), outlook)))
     judgement, _ = verification.verify(host, read_config(host), _tell)
-    _print(["", "verdict on this boot:", *_judgement_lines(judgement)])
+    _print(["", "verdict on this boot:", *verdict_lines(judgement.verdict)])
     trial = Trial(boot=judgement.boot, judged=judgement.verdict)
     state = _state_of(host, Mode.OBSERVE, trial, outlook)
     if not options.once:

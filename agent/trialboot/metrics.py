@@ -16,7 +16,10 @@ from trialboot.core.transaction import State
 from trialboot.core.trial import Phase
 from trialboot.core.verdict import Answer, Outcome
 
-CHECKS: Final = ("roles", "pods", "links", "routes", "rules", "units", "processes")
+CHECKS: Final = (
+    "roles", "pods", "links", "routes", "rules", "neighbours", "sysctls", "agents", "units",
+    "processes", "load", "operator", "proof",
+)  # fmt: skip
 _ANSWERS: Final = {str(Answer.PASS): 1.0, str(Answer.FAIL): 0.0}
 
 

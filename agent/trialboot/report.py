@@ -151,6 +151,7 @@ def _verdict(verdict: Verdict | None) -> dict[str, Any] | None:
         "outcome": str(verdict.outcome),
         "reasons": list(verdict.reasons),
         "notes": list(verdict.notes),
+        "evidence": list(verdict.evidence),
         "checks": {check.name: str(check.answer) for check in verdict.checks},
     }
 
@@ -268,7 +269,11 @@ def _known_good_line(state: Mapping[str, Any]) -> str:
 def _verdict_lines(verdict: Mapping[str, Any] | None) -> list[str]:
     if not verdict:
         return ["verdict: none on this boot yet"]
-    return [f"verdict: {verdict['outcome']}", *(f"  - {r}" for r in verdict["reasons"])]
+    return [
+        f"verdict: {verdict['outcome']}",
+        *(f"  - {reason}" for reason in verdict["reasons"]),
+        *(f"  evidence: {line}" for line in verdict["evidence"]),
+    ]
 
 
 def _next_lines(state: Mapping[str, Any]) -> list[str]:

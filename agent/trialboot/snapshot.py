@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final, TypeVar
 
 from trialboot.content import Cache, read_tree
-from trialboot.core.facts import Kernel, Module, Network, Package, Unknown
+from trialboot.core.facts import Kernel, Module, Package, Unknown
 from trialboot.core.outlook import Snapshot
 from trialboot.core.transaction import Condition
 from trialboot.errors import HostError
@@ -13,12 +13,10 @@ from trialboot.host import Host
 from trialboot.readers import (
     dkms,
     dnfhistory,
-    ebpf,
     efi,
     evidence,
     kernel,
     modules,
-    network,
     packages,
     rpmdb,
     settings,
@@ -52,11 +50,6 @@ def take(host: Host, cache: Cache) -> Snapshot:
         boot_next=efi.read_boot_next(host),
         evidence=evidence.read_evidence(host),
     )
-
-
-def take_network(host: Host) -> Network:
-    """Sample the network alone: what a verdict is found from."""
-    return network.read_network(host, ebpf.read_attachments(host))
 
 
 def moment(host: Host) -> str:

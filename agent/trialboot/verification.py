@@ -1,57 +1,118 @@
 """One boot verified: sample the network until it has settled, judge it, learn from it if sound."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
+from trialboot import operatorchecks, proving
+from trialboot.amendments import read_amendments
 from trialboot.config import Config
-from trialboot.core.checks import (
-    REFUSAL,
-    healthy_check,
-    is_ill,
-    network_checks,
-    process_check,
-    unit_check,
+from trialboot.core.checks import healthy_check, missing_modules, network_checks
+from trialboot.core.cni import REFUSAL
+from trialboot.core.comparison import Terms
+from trialboot.core.contract import (
+    Amendments,
+    Contract,
+    cni_promise,
+    cni_seen,
+    learn,
+    renewed,
 )
-from trialboot.core.contract import Contract, learn, renewed
-from trialboot.core.facts import Network, Unknown
+from trialboot.core.facts import Observation, Unknown
+from trialboot.core.operatorchecks import operator_check
 from trialboot.core.outlook import Judgement
-from trialboot.core.verdict import Answer, Check, Outcome, Sample, Verdict, settle
+from trialboot.core.proof import proof_check
+from trialboot.core.running import agent_check, is_ill, process_check, unit_check
+from trialboot.core.trial import Phase
+from trialboot.core.verdict import Answer, Check, Outcome, Sample, Verdict, check_of, settle
 from trialboot.host import Host
+from trialboot.observation import observe
 from trialboot.readers import kernel, processes, units
-from trialboot.snapshot import moment, take_network
+from trialboot.readers.cni.logs import read_splats
+from trialboot.snapshot import moment
 from trialboot.writers import store
 
 Progress = Callable[[str], None]
 
 
-def verify(host: Host, config: Config, progress: Progress) -> tuple[Judgement, Network]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Promise:
+    """What a boot is held against."""
+
+    contract: Contract | Unknown | None
+    """Unknown where a trial cannot be judged; None where nothing was learned yet."""
+    amendments: Amendments
+
+
+def verify(host: Host, config: Config, progress: Progress) -> tuple[Judgement, Observation]:
     """Sample until the verdict is found, at most until the deadline. Raises `HostError`.
 
-    Gives the network of the last sample with it: what a sound boot is learned from.
+    Gives the last sample with it: what a sound boot is learned from.
     """
     boot = kernel.read_boot_id(host)
-    verdict, network = _watch(host, config, newest_contract(host), progress)
-    return Judgement(boot=boot, at=moment(host), verdict=verdict), network
+    promise = _Promise(contract=_contract_of(host), amendments=read_amendments(host))
+    verdict, seen = _watch(host, config, promise, progress)
+    explained = _explained(host, promise, verdict, seen)
+    return Judgement(boot=boot, at=moment(host), verdict=explained), seen
+
+
+def _contract_of(host: Host) -> Contract | Unknown | None:
+    """Give the contract; one that cannot be read is learned anew, but not by a trial."""
+    found = newest_contract(host)
+    on_trial = store.load_decision(host).trial.phase in {Phase.TRIAL, Phase.CONDEMNED}
+    return None if isinstance(found, Unknown) and not on_trial else found
 
 
 def _watch(
-    host: Host, config: Config, contract: Contract | Unknown | None, progress: Progress
-) -> tuple[Verdict, Network]:
+    host: Host, config: Config, promise: _Promise, progress: Progress
+) -> tuple[Verdict, Observation]:
     patience = config.patience
     began = host.monotonic()
     # What the machine has been up already counts towards settling, never towards the deadline: a
     # run in the middle of a boot is as patient as the first.
     credit = min(kernel.read_uptime(host), patience.minimum_settle)
     samples: list[Sample] = []
+    before: Observation | None = None
+    beside = _Beside(host, config)
     while True:
-        network = take_network(host)
-        at = host.monotonic() - began + credit
-        samples.append(Sample(at=at, checks=_ask(host, config, contract, network)))
+        seen = observe(host)
+        checks = _ask(host, config, promise, seen, before)
+        checks += beside.ask(checks)
+        samples.append(Sample(at=host.monotonic() - began + credit, checks=checks))
         verdict = settle(samples, patience)
         if verdict is not None:
-            return verdict, network
+            return verdict, seen
         progress(_progress_words(samples[-1], patience.deadline))
-        samples = samples[-_samples_kept(config) :]
+        samples, before = samples[-_samples_kept(config) :], seen
         host.sleep(config.verify.interval_seconds)
+
+
+class _Beside:
+    """The operator's checks and the active proof: dear, so asked once the rest passes.
+
+    An answer that is not a pass is asked for again with the next sample.
+    """
+
+    def __init__(self, host: Host, config: Config) -> None:
+        self._host = host
+        self._config = config
+        self._last: tuple[Check, ...] = ()
+
+    def ask(self, others: tuple[Check, ...]) -> tuple[Check, ...]:
+        """Give their answers, or the last ones while something else still fails."""
+        if _all_pass(others) and not (self._last and _all_pass(self._last)):
+            self._last = (self._operator(), self._proof())
+        return self._last
+
+    def _operator(self) -> Check:
+        return operator_check(operatorchecks.gather(self._host))
+
+    def _proof(self) -> Check:
+        proof = proving.gather(self._host, self._config)
+        return proof_check(proof, proving.reached_before(self._host))
+
+
+def _all_pass(checks: tuple[Check, ...]) -> bool:
+    return all(check.answer is Answer.PASS for check in checks)
 
 
 def _samples_kept(config: Config) -> int:
@@ -59,29 +120,59 @@ def _samples_kept(config: Config) -> int:
 
 
 def _ask(
-    host: Host, config: Config, contract: Contract | Unknown | None, network: Network
+    host: Host,
+    config: Config,
+    promise: _Promise,
+    seen: Observation,
+    before: Observation | None = None,
 ) -> tuple[Check, ...]:
+    contract = promise.contract
+    if isinstance(contract, Contract):
+        terms = Terms(
+            amendments=promise.amendments,
+            young=_young(seen, before),
+            cni=cni_seen(seen.cni),
+        )
+        learned = network_checks(contract, seen.network, terms)
+        agents = agent_check(contract.cni, seen.cni, promise.amendments.pin)
+        return (*learned, agents, *_running(host, config))
+    if isinstance(contract, Unknown):
+        why = f"the contract cannot be read: {contract.why}"
+        return (check_of("contract", undecided=[why]), *_running(host, config))
+    return (healthy_check(seen.network), *_running(host, config))
+
+
+def _running(host: Host, config: Config) -> tuple[Check, ...]:
+    """Ask for what the operator named."""
     names = config.verify.units
-    seen = units.read_units(host, names)
+    there = units.read_units(host, names)
     # A log is only read where a service is in trouble: reading it starts a process.
-    ill = [] if isinstance(seen, Unknown) else [u.name for u in seen if is_ill(u)]
-    running = (
-        unit_check(seen, units.read_refusals(host, ill, REFUSAL)),
+    ill = [] if isinstance(there, Unknown) else [u.name for u in there if is_ill(u)]
+    return (
+        unit_check(there, units.read_refusals(host, ill, REFUSAL)),
         process_check(processes.read_processes(host, config.verify.processes)),
     )
-    if isinstance(contract, Contract):
-        return (*network_checks(contract, network), *running)
-    if isinstance(contract, Unknown):
-        return (_no_contract(contract), *running)
-    return (healthy_check(network), *running)
 
 
-def _no_contract(contract: Unknown) -> Check:
-    return Check(
-        name="contract",
-        answer=Answer.NO_VERDICT,
-        reasons=(f"the contract cannot be read: {contract.why}",),
-    )
+def _young(seen: Observation, before: Observation | None) -> frozenset[str]:
+    """Name the links that came since the sample before; of the first sample none is young."""
+    if before is None:
+        return frozenset()
+    now, then = seen.network.links, before.network.links
+    if isinstance(now, Unknown) or isinstance(then, Unknown):
+        return frozenset()
+    return frozenset(link.name for link in now) - frozenset(link.name for link in then)
+
+
+def _explained(host: Host, promise: _Promise, verdict: Verdict, seen: Observation) -> Verdict:
+    """Add to a verdict that is not sound what this host shows beside its checks."""
+    if verdict.outcome is Outcome.SOUND:
+        return verdict
+    contract = promise.contract
+    gone = missing_modules(contract, seen.modules) if isinstance(contract, Contract) else ()
+    modules = (f"module {name} was loaded and is not" for name in gone)
+    splats = (f"the kernel wrote: {line}" for line in read_splats(host))
+    return replace(verdict, evidence=(*verdict.evidence, *modules, *splats))
 
 
 def _progress_words(sample: Sample, deadline: float) -> str:
@@ -90,20 +181,40 @@ def _progress_words(sample: Sample, deadline: float) -> str:
     return f"{sample.at:.0f} s of {deadline:.0f} s: {state}"
 
 
-def learn_from(host: Host, judgement: Judgement, network: Network) -> Contract | Unknown:
-    """Renew the contract from a sound boot, and remember it."""
-    if judgement.verdict.outcome is not Outcome.SOUND:
-        return Unknown(f"the verdict is {judgement.verdict.outcome}")
-    runs = kernel.read_kernel(host)
-    if isinstance(runs, Unknown):
-        return runs
-    fresh = learn(network, at=judgement.at, boot=judgement.boot, kernel=runs.release)
+def learn_from(host: Host, judgement: Judgement, seen: Observation) -> Contract | Unknown:
+    """Renew the contract from a sound boot of a node that is Ready and calm, and remember it."""
+    fresh = _learned(host, judgement, seen)
     if isinstance(fresh, Unknown):
         return fresh
     old = newest_contract(host)
-    contract = renewed(old, fresh) if isinstance(old, Contract) else fresh
+    pin = read_amendments(host).pin
+    contract = renewed(old, fresh, pin) if isinstance(old, Contract) else fresh
     _keep_contract(host, contract)
     return contract
+
+
+def _learned(host: Host, judgement: Judgement, seen: Observation) -> Contract | Unknown:
+    if judgement.verdict.outcome is not Outcome.SOUND:
+        return Unknown(f"the verdict is {judgement.verdict.outcome}")
+    told = store.load_delivered(host)
+    if isinstance(told, store.Delivered) and told.ready is False:
+        return Unknown("the cluster says that this node is not Ready")
+    runs = kernel.read_kernel(host)
+    cni = cni_promise(seen.cni)
+    if isinstance(runs, Unknown):
+        return runs
+    if isinstance(cni, Unknown):
+        return cni
+    if isinstance(seen.modules, Unknown):
+        return seen.modules
+    return learn(
+        seen.network,
+        at=judgement.at,
+        boot=judgement.boot,
+        kernel=runs.release,
+        cni=cni,
+        modules=seen.modules,
+    )
 
 
 def contracts(host: Host) -> tuple[Contract, ...] | Unknown | None:

@@ -17,9 +17,8 @@ from tests.unit.workers.debian_host import debian
 from trialboot import __version__, cli, report
 from trialboot.config import PATH, Config, Mode, Verify, read_config
 from trialboot.core.change import Area, Change
-from trialboot.core.outlook import Judgement
 from trialboot.core.trial import Phase
-from trialboot.core.verdict import Outcome, Verdict
+from trialboot.core.verdict import Outcome
 from trialboot.errors import HostError
 from trialboot.host import Host
 
@@ -144,12 +143,6 @@ def test_next_tells_scripts_by_its_code_only_if_asked(
 
 def test_each_outcome_has_a_code_of_its_own() -> None:
     assert dict(cli._OUTCOME_CODES) == {Outcome.SOUND: 0, Outcome.WORSE: 1, Outcome.UNSURE: 2}
-
-
-def test_a_judgement_is_told_with_reasons_and_notes() -> None:
-    verdict = Verdict(outcome=Outcome.WORSE, reasons=("a", "b"), notes=("c",))
-    lines = cli._judgement_lines(Judgement(boot=trial(Phase.STEADY).boot, at="", verdict=verdict))
-    assert lines == ["worse", "  - a", "  - b", "  note: c"]
 
 
 def impatient(shell: Shell) -> None:

@@ -11,13 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.host.conftest import run_inside, sh
-from tests.unit.core.samples import NETWORK, contract
+from tests.unit.core.samples import NETWORK, contract, observation
 from tests.unit.workers.debian_host import BOOT, OLD, Debian, debian
 from trialboot import verification
 from trialboot.config import Config, Verify
-from trialboot.core.contract import Contract
-from trialboot.core.facts import BootId, Network, Unknown
+from trialboot.core.contract import Amendments, Contract
+from trialboot.core.facts import Agent, BootId, Cni, Network, Observation, Unknown
+from trialboot.core.node import Wish
 from trialboot.core.outlook import Judgement
+from trialboot.core.trial import Decision, Phase, Trial
 from trialboot.core.verdict import Answer, Check, Outcome, Verdict
 from trialboot.host import Host
 from trialboot.readers import kernel
@@ -25,6 +27,7 @@ from trialboot.writers import store
 
 AT: Final = "2026-01-01T00:00:00Z"
 CONTRACTS: Final = "var/lib/trialboot/contracts.json"
+SEEN: Final = observation()
 
 
 def judgement(outcome: Outcome = Outcome.SOUND, at: str = AT) -> Judgement:
@@ -42,7 +45,7 @@ def test_nothing_is_learned_yet_on_a_fresh_host(tmp_path: Path) -> None:
 
 def test_a_sound_boot_is_learned_from(tmp_path: Path) -> None:
     host = debian(tmp_path).host
-    learned = verification.learn_from(host, judgement(), NETWORK)
+    learned = verification.learn_from(host, judgement(), SEEN)
     assert isinstance(learned, Contract)
     assert (learned.kernel, learned.boot) == (OLD, BOOT)
     assert verification.newest_contract(host) == learned
@@ -51,7 +54,7 @@ def test_a_sound_boot_is_learned_from(tmp_path: Path) -> None:
 @pytest.mark.parametrize("outcome", [Outcome.WORSE, Outcome.UNSURE])
 def test_any_other_boot_teaches_nothing(tmp_path: Path, outcome: Outcome) -> None:
     host = debian(tmp_path).host
-    learned = verification.learn_from(host, judgement(outcome), NETWORK)
+    learned = verification.learn_from(host, judgement(outcome), SEEN)
     assert learned == Unknown(f"the verdict is {outcome}")
     assert not (tmp_path / CONTRACTS).exists()
 
@@ -59,14 +62,14 @@ def test_any_other_boot_teaches_nothing(tmp_path: Path, outcome: Outcome) -> Non
 def test_a_network_that_was_not_read_whole_teaches_nothing(tmp_path: Path) -> None:
     host = debian(tmp_path).host
     blind = replace(NETWORK, attachments=Unknown("bpf(2) is not permitted"))
-    assert isinstance(verification.learn_from(host, judgement(), blind), Unknown)
+    assert isinstance(verification.learn_from(host, judgement(), observation(blind)), Unknown)
     assert not (tmp_path / CONTRACTS).exists()
 
 
 def test_without_a_running_kernel_nothing_is_learned(tmp_path: Path) -> None:
     host = debian(tmp_path).host
     (tmp_path / "proc/version").unlink()
-    learned = verification.learn_from(host, judgement(), NETWORK)
+    learned = verification.learn_from(host, judgement(), SEEN)
     assert learned == Unknown("/proc/version: No such file or directory")
 
 
@@ -74,7 +77,7 @@ def test_the_last_three_contracts_are_kept_newest_first(tmp_path: Path) -> None:
     host = debian(tmp_path).host
     times = [f"2026-01-0{day}T00:00:00Z" for day in range(1, 6)]
     for at in times:
-        verification.learn_from(host, judgement(at=at), NETWORK)
+        verification.learn_from(host, judgement(at=at), SEEN)
     found = verification.contracts(host)
     assert isinstance(found, tuple)
     assert [kept.learned_at for kept in found] == times[:1:-1]
@@ -91,7 +94,7 @@ def test_an_unreadable_contract_is_unknown_and_the_next_sound_boot_sets_it_aside
     found = verification.newest_contract(host)
     assert isinstance(found, Unknown)
     assert "/var/lib/trialboot/contracts.json" in found.why
-    learned = verification.learn_from(host, judgement(), NETWORK)
+    learned = verification.learn_from(host, judgement(), SEEN)
     assert verification.contracts(host) == (learned,)
     aside = file.with_name("contracts.json.unreadable-20260102T123015Z")
     assert aside.read_text() == content
@@ -110,13 +113,17 @@ def ask(
     host: Debian, known: Contract | Unknown | None, network: Network = NETWORK, **verify: object
 ) -> dict[str, Check]:
     config = Config(verify=Verify(**verify))  # type: ignore[arg-type]  # a table of any keys
-    checks = verification._ask(host.host, config, known, network)
+    promise = verification._Promise(contract=known, amendments=Amendments())
+    checks = verification._ask(host.host, config, promise, observation(network))
     return {check.name: check for check in checks}
 
 
 def test_against_a_contract_all_questions_are_asked(tmp_path: Path) -> None:
     checks = ask(debian(tmp_path), contract())
-    assert list(checks) == ["roles", "pods", "links", "routes", "rules", "units", "processes"]
+    assert list(checks) == [
+        "roles", "pods", "links", "routes", "rules", "neighbours", "sysctls", "agents", "units",
+        "processes",
+    ]  # fmt: skip
     assert {check.answer for check in checks.values()} == {Answer.PASS}
 
 
@@ -158,6 +165,32 @@ def test_enough_samples_are_remembered_to_span_the_settling_time(
 # --- watching, in a network namespace of its own ------------------------------------------------
 
 
+@pytest.mark.parametrize(("ready", "learns"), [(True, True), (None, True), (False, False)])
+def test_a_node_that_is_not_ready_teaches_nothing(
+    tmp_path: Path, *, ready: bool | None, learns: bool
+) -> None:
+    host = debian(tmp_path).host
+    wish = Wish(cordoned=False, reason="", message="", condition="", boot="", at="", notices=())
+    told = store.Delivered(wish=wish, cordoned=False, foreign=False, ready=ready)
+    store.save_delivered(host, told)
+    learned = verification.learn_from(host, judgement(), SEEN)
+    assert isinstance(learned, Contract) is learns
+    if not learns:
+        assert learned == Unknown("the cluster says that this node is not Ready")
+
+
+@pytest.mark.parametrize(("age", "learns"), [(299.0, False), (300.0, True)])
+def test_a_cni_that_has_just_started_teaches_nothing(
+    tmp_path: Path, age: float, *, learns: bool
+) -> None:
+    host = debian(tmp_path).host
+    agent = Agent(name="cilium-agent", age=age, restarts=0, image="cilium:v1")
+    seen = observation(cni=Cni(configuration=None, agents=(agent,)))
+    learned = verification.learn_from(host, judgement(), seen)
+    assert isinstance(learned, Contract) is learns
+    assert isinstance(verification.newest_contract(host), Contract) is learns
+
+
 @dataclass
 class Watched:
     """A host whose /proc is real and whose clock goes on only in sleep."""
@@ -183,10 +216,10 @@ class Watched:
         self.clock += seconds
         self.while_asleep()
 
-    def verify(self, config: Config | None = None) -> tuple[Judgement, Network]:
+    def verify(self, config: Config | None = None) -> tuple[Judgement, Observation]:
         found = verification.verify(self.host, config or Config(), self.said.append)
-        if isinstance(found[1].attachments, Unknown):
-            pytest.skip(f"eBPF programs cannot be listed here: {found[1].attachments.why}")
+        if isinstance(found[1].network.attachments, Unknown):
+            pytest.skip(f"eBPF programs cannot be listed here: {found[1].network.attachments.why}")
         return found
 
 
@@ -255,8 +288,8 @@ def test_what_a_sound_boot_taught_is_what_the_next_one_is_held_against(tmp_path:
     def flow() -> tuple[Judgement, Judgement, float]:
         sh(HEALTHY)
         watched = Watched(tmp_path)
-        first, network = watched.verify()
-        assert isinstance(verification.learn_from(watched.host, first, network), Contract)
+        first, seen = watched.verify()
+        assert isinstance(verification.learn_from(watched.host, first, seen), Contract)
         again, _ = watched.verify()
         sh("ip route del default")
         watched.clock = 0.0
@@ -270,13 +303,28 @@ def test_what_a_sound_boot_taught_is_what_the_next_one_is_held_against(tmp_path:
 
 
 @pytest.mark.host
-def test_a_damaged_contract_makes_a_healthy_node_unsure_not_sound(tmp_path: Path) -> None:
-    def flow() -> Judgement:
-        sh(HEALTHY)
-        (tmp_path / CONTRACTS).parent.mkdir(parents=True)
-        (tmp_path / CONTRACTS).write_text(json.dumps({"format": 1, "value": 3}))
-        return Watched(tmp_path).verify()[0]
-
-    found = run_inside(flow)
+@pytest.mark.parametrize("phase", [Phase.TRIAL, Phase.CONDEMNED])
+def test_a_contract_that_cannot_be_read_leaves_a_trial_unsure(
+    tmp_path: Path, phase: Phase
+) -> None:
+    found = run_inside(lambda: _judged_with_a_newer_contract(tmp_path, phase))
     assert found.verdict.outcome is Outcome.UNSURE
     assert found.verdict.reasons[0].startswith("the contract cannot be read: ")
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("phase", [Phase.STEADY, Phase.ARMED, Phase.RECOVERED])
+def test_at_rest_a_contract_of_a_newer_version_is_learned_anew(
+    tmp_path: Path, phase: Phase
+) -> None:
+    found = run_inside(lambda: _judged_with_a_newer_contract(tmp_path, phase))
+    assert found.verdict.outcome is Outcome.SOUND
+    assert "healthy" in [check.name for check in found.verdict.checks]
+
+
+def _judged_with_a_newer_contract(root: Path, phase: Phase) -> Judgement:
+    sh(HEALTHY)
+    watched = Watched(root)
+    store.save_decision(watched.host, Decision(trial=Trial(phase=phase)))
+    (root / CONTRACTS).write_text(json.dumps({"format": 1, "value": [{"format": 9, "new": 1}]}))
+    return watched.verify()[0]

@@ -37,6 +37,8 @@ class Delivered:
     """The node is cordoned, but not by us: we neither claim nor undo it."""
     overruled: bool = False
     """We wish a cordon and gave way to somebody who took it off again and again."""
+    ready: bool | None = None
+    """The node's Ready condition, as the API server has it; None where it has none."""
     notices: frozenset[str] = frozenset()
     """Keys of the Events that are now in the cluster."""
     trouble: tuple[str, ...] = ()
@@ -77,6 +79,7 @@ def deliver(api: Api, name: str, wish: Wish, done: frozenset[str]) -> Delivered:
         cordoned=cordoned,
         foreign=cordoned and not _is_ours(node),
         overruled=wish.cordoned and not cordoned,
+        ready=ready_of(node),
         notices=notices,
         trouble=(*trouble, *refused),
     )
@@ -108,6 +111,13 @@ def decide_condition(node: Body, wish: Wish) -> Body | None:
         "lastTransitionTime": since or wish.at,
     }
     return {"status": {"conditions": [condition]}}
+
+
+def ready_of(node: Body) -> bool | None:
+    """Give the Ready condition; that of a kubelet which is silent, Unknown, is not ready."""
+    conditions = (node.get("status") or {}).get("conditions") or ()
+    told = [c.get("status") for c in conditions if c.get("type") == "Ready"]
+    return told[0] == "True" if told else None
 
 
 def event_name(node: str, key: str) -> str:

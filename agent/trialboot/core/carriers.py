@@ -68,6 +68,11 @@ def carriers(
     return found
 
 
+def is_of_networks(module: str) -> bool:
+    """Tell a module that networks are made with: by a CNI, kube-proxy or their tools."""
+    return _NETWORK.fullmatch(module) is not None
+
+
 def _drives(interface: Interface) -> tuple[str, bool]:
     if interface.default_route:
         return f"drives {interface.name}, which the default route needs", True

@@ -1,176 +1,247 @@
-"""The questions that are put to a booted system: its network against the contract, its units."""
+"""One sample of the network held against the contract: the law of what fails and what does not.
 
-import re
-from collections.abc import Iterable, Sequence
-from typing import Final, TypeVar
+Places and roles count, not mechanisms; pods count by how many of those present are covered; the
+node's own routes are exact, those to other nodes have a floor; a CNI that changed is not blamed
+for what it no longer attaches. A part that could not be read leaves its own check undecided.
+"""
 
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from typing import Final
+
+from trialboot.core.comparison import Case, Terms, case_of, is_passing, or_none, told
 from trialboot.core.contract import (
     Contract,
-    NodeLink,
-    NodeRoute,
-    NodeRule,
-    Picture,
-    PodRole,
-    picture_of,
+    is_named,
+    route_words,
+    rule_words,
+    subject_of,
+    version_of,
 )
-from trialboot.core.facts import Network, Process, Unit, UnitState, Unknown
-from trialboot.core.verdict import Answer, Check
+from trialboot.core.datapath import pod_routes, pod_rules, pods, roles
+from trialboot.core.facts import Network, Unknown
+from trialboot.core.picture import Neighbours, NodeLink, RemoteRoutes, picture_of
+from trialboot.core.sysctls import Setting
+from trialboot.core.verdict import Check, Finding, check_of
 
-# What CNIs and their agents write when the kernel refused their programs (ebpf.md, section 3.2
-# rule 6). Together with restarts it is proof: waiting does not change a verifier's mind.
-REFUSAL: Final = re.compile(
-    r"BPF program is too large|Verifier error|load program:|failed to probe|Argument list too long"
-    r"|unknown option \"--set-mark\"|missing kernel module|is not a scalar|bpf_set_retval"
-)
-RESTARTS_THAT_PROVE: Final = 3
-MOST_REASONS: Final = 12
-
-_Thing = TypeVar("_Thing", NodeLink, NodeRoute, NodeRule)
+_FORWARDING: Final = ("net.ipv4.ip_forward", "net.ipv?.conf.*.forwarding")
+_BRIDGED: Final = "net.bridge.bridge-nf-call-*"
+_EVERY_LINK: Final = "net.ipv4.conf.all.rp_filter"
 
 
-def network_checks(contract: Contract, network: Network) -> tuple[Check, ...]:
-    """Hold one sample against the contract: one check each for roles, pods, links, routes, rules.
-
-    A part of the sample that could not be read makes every check `no_verdict`.
-    """
-    picture = picture_of(network)
-    if isinstance(picture, Unknown):
-        return (
-            Check(
-                name="network",
-                answer=Answer.NO_VERDICT,
-                reasons=(f"the network could not be read: {picture.why}",),
-            ),
-        )
+def network_checks(
+    contract: Contract, network: Network, terms: Terms | None = None
+) -> tuple[Check, ...]:
+    """Hold one sample against the contract, a check each for what it promises."""
+    case = case_of(contract, network, terms or Terms())
     return (
-        _roles(contract, picture),
-        _pods(contract, picture),
-        _things("links", "link", contract.links, picture.links),
-        _routes(contract, picture),
-        _things("rules", "rule", contract.rules, picture.rules),
+        roles(case),
+        pods(case),
+        _links(case),
+        _routes(case),
+        _rules(case),
+        _neighbours(case),
+        _sysctls(case),
     )
 
 
-def _roles(contract: Contract, picture: Picture) -> Check:
-    missing = sorted(set(contract.roles) - set(picture.roles))
-    new = sorted(set(picture.roles) - set(contract.roles))
-    return _answer(
-        "roles",
+# --- links, routes, rules, neighbours -----------------------------------------------------------
+
+
+def _links(case: Case) -> Check:
+    now = case.now.links
+    if isinstance(now, Unknown):
+        return check_of("links", undecided=[f"links: {now.why}"])
+    there = {link.name: link for link in now}
+    failed, notes = [], [f"link {old} is now {new}" for old, new in case.renames]
+    for promised in case.contract.links:
+        link = there.get(promised.name)
+        if link is None or _is_other_kind(promised, link):
+            words = f"link {promised.name} ({promised.kind or 'device'}) is gone or has no carrier"
+            if is_passing(case, promised) and not is_named(promised, case.pinned):
+                notes.append(f"{words} (it comes with pods, programs or other nodes)")
+            else:
+                failed.append(Finding(subject_of(promised), words))
+        else:
+            notes += _link_notes(promised, link)
+    known = {link.name for link in case.contract.links}
+    new = told(case, [link for link in now if link.name not in known])
+    notes += [f"new link {link.name} ({link.kind or 'device'})" for link in new]
+    return check_of("links", [*failed, *_foreign_macs(case)], notes)
+
+
+def _is_other_kind(promised: NodeLink, link: NodeLink) -> bool:
+    added = not promised.kind and not promised.mtu  # by the operator, who names no kind
+    return not added and promised.kind != link.kind
+
+
+def _link_notes(before: NodeLink, now: NodeLink) -> list[str]:
+    notes = []
+    if before.mtu > now.mtu:
+        notes.append(f"MTU of {now.name} is {now.mtu}, was {before.mtu}")
+    if not now.kind and before.mac and now.mac and before.mac != now.mac:
+        notes.append(f"MAC of {now.name} is {now.mac}, was {before.mac}")
+    return notes
+
+
+def _foreign_macs(case: Case) -> list[Finding]:
+    """Find pods whose MAC somebody else sets: the CNI has it in the pods' static neighbours."""
+    if not any(profile.sets_macs for profile in case.profiles):
+        return []
+    before = {macs.pods: macs for macs in case.contract.mac_origins}
+    found = []
+    for macs in case.now.mac_origins:
+        promised = before.get(macs.pods)
+        fresh = sorted(set(macs.origins) - set(promised.origins)) if promised else []
+        if promised and fresh:
+            words = (
+                f"MACs of pod interfaces {macs.pods} are {' and '.join(fresh)} now, "
+                f"were {' and '.join(promised.origins)}: something else names or sets them"
+            )
+            found.append(Finding(subject_of(promised), words))
+    return found
+
+
+def _routes(case: Case) -> Check:
+    now = case.now.routes
+    if isinstance(now, Unknown):
+        return check_of("routes", undecided=[f"routes: {now.why}"])
+    passing = {x.name for x in case.contract.links if is_passing(case, x)}
+    there = set(now)
+    failed, notes = [], []
+    for route in case.contract.routes:
+        words = f"route {route_words(route)} is gone"
+        if route in there:
+            continue
+        if route.link in passing and not is_named(route, case.pinned):
+            notes.append(f"{words} (its link comes with pods, programs or other nodes)")
+        else:
+            failed.append(Finding(subject_of(route), words))
+    known = set(case.contract.routes)
+    new = told(case, [route for route in now if route not in known])
+    notes += [f"new route {route_words(route)}" for route in new]
+    lost, undecided = _lost_routes(case)
+    bare, empty = pod_routes(case)
+    return check_of("routes", [*failed, *lost, *bare], [*notes, *empty], undecided)
+
+
+def _lost_routes(case: Case) -> tuple[list[Finding], list[str]]:
+    now = {(r.family, r.protocol): r.count for r in case.now.remote_routes}
+    return _gone(
+        case,
         [
-            f"eBPF {role.program} is missing at {role.place} {role.direction} ({role.hook})"
-            for role in missing
+            (
+                promised,
+                f"no {version_of(promised.family)} route of protocol {promised.protocol} is left",
+                promised.count,
+            )
+            for promised in case.contract.remote_routes
+            if not now.get((promised.family, promised.protocol))
         ],
-        [f"new eBPF {role.program} at {role.place} {role.direction}" for role in new],
     )
 
 
-def _pods(contract: Contract, picture: Picture) -> Check:
-    present, had = dict(picture.pods), dict(contract.pods)
-    carried = {(p.pods, p.role): p.carried for p in picture.pod_roles}
-    reasons, notes = [], []
-    for promise in contract.pod_roles:
-        there = present.get(promise.pods, 0)
-        # A pod that comes between the reads of links and programs is in one of them alone.
-        base = max(had.get(promise.pods, 0), promise.carried)
-        now = carried.get((promise.pods, promise.role), 0)
-        if not there:
-            notes.append(f"no pod interface {promise.pods} now, {base} before")
-        elif now * base < promise.carried * there:
-            reasons.append(_coverage(promise, now, there, base))
-    return _answer("pods", reasons, notes)
+def _gone(
+    case: Case,
+    lost: Iterable[tuple[RemoteRoutes | Neighbours, str, int]],
+) -> tuple[list[Finding], list[str]]:
+    """Judge floors: (promise, words, how many before) each.
 
-
-def _coverage(promise: PodRole, now: int, there: int, had: int) -> str:
-    return (
-        f"eBPF {promise.role.program} is on {now} of {there} pod interfaces {promise.pods} "
-        f"{promise.role.direction}, was on {promise.carried} of {had}"
-    )
-
-
-def _routes(contract: Contract, picture: Picture) -> Check:
-    node = _things("routes", "route", contract.routes, picture.routes)
-    now = {(r.family, r.protocol): r.count for r in picture.remote_routes}
-    lost = [
-        f"no route of protocol {r.protocol} (IPv{4 if r.family == 2 else 6}) is left, "  # noqa: PLR2004  AF_INET
-        f"{r.count} before"
-        for r in contract.remote_routes
-        if not now.get((r.family, r.protocol))
-    ]
-    return _answer("routes", [*node.reasons, *lost], node.notes)
-
-
-def _things(name: str, word: str, promised: Sequence[_Thing], there: Sequence[_Thing]) -> Check:
-    missing = sorted(set(promised) - set(there))
-    new = sorted(set(there) - set(promised))
-    return _answer(
-        name,
-        [f"{word} {_words(thing)} is gone" for thing in missing],
-        [f"new {word} {_words(thing)}" for thing in new],
-    )
-
-
-def _words(thing: NodeLink | NodeRoute | NodeRule) -> str:
-    match thing:
-        case NodeLink(name=name, kind=kind):
-            return f"{name} ({kind or 'device'})"
-        case NodeRoute():
-            via = f" via {thing.gateway}" if thing.gateway else ""
-            return f"{thing.destination}{via} dev {thing.link} table {thing.table}"
-        case NodeRule():
-            mark = f" fwmark {thing.mark}" if thing.mark else ""
-            return f"from {thing.source or 'all'}{mark} {thing.action} {thing.table}"
-
-
-def _answer(name: str, reasons: Iterable[str], notes: Iterable[str]) -> Check:
-    failed = tuple(reasons)
-    if len(failed) > MOST_REASONS:
-        left = len(failed) - MOST_REASONS
-        failed = (*failed[:MOST_REASONS], f"... and {left} more of the check «{name}»")
-    answer = Answer.FAIL if failed else Answer.PASS
-    return Check(name=name, answer=answer, reasons=failed, notes=tuple(notes))
-
-
-def is_ill(unit: Unit) -> bool:
-    """Tell a service that does not run, or does not stay up."""
-    return unit.state is not UnitState.ACTIVE or unit.restarts > 0
-
-
-def unit_check(units: tuple[Unit, ...] | Unknown, refusals: Sequence[str]) -> Check:
-    """Ask whether the services that make the network run, and whether the kernel refused them.
-
-    `refusals` are the lines of their logs, of this boot, that match `REFUSAL`. Refusal together
-    with restarts is proof; a service that is merely not up yet fails without proof, and so only at
-    the deadline.
+    The last other node may have left the cluster: one that is gone proves nothing by itself.
     """
-    if isinstance(units, Unknown):
-        return Check(name="units", answer=Answer.NO_VERDICT, reasons=(f"services: {units.why}",))
-    reasons = [
-        f"{unit.name} is {unit.state}, restarted {unit.restarts} times in this boot"
-        for unit in units
-        if unit.state is not UnitState.ACTIVE
+    failed, undecided = [], []
+    for item, words, before in lost:
+        told = f"{words}, {before} before"
+        if before > 1 or is_named(item, case.pinned):
+            failed.append(Finding(subject_of(item), told))
+        else:
+            undecided.append(f"{told}: the only other node may be gone")
+    return failed, undecided
+
+
+def _rules(case: Case) -> Check:
+    now = case.now.rules
+    if isinstance(now, Unknown):
+        return check_of("rules", undecided=[f"rules: {now.why}"])
+    there, known = set(now), set(case.contract.rules)
+    failed = [
+        Finding(subject_of(rule), f"rule {rule_words(rule)} is gone")
+        for rule in case.contract.rules
+        if rule not in there
     ]
-    # A crash loop is "active" for a moment after each restart.
-    looping = [unit for unit in units if unit.restarts >= RESTARTS_THAT_PROVE]
-    if refusals and looping:
-        reasons += [f"the kernel refused it: {line}" for line in refusals]
-    return Check(
-        name="units",
-        answer=Answer.FAIL if reasons else Answer.PASS,
-        reasons=tuple(reasons),
-        proof=bool(refusals and looping),
-    )
+    new = told(case, [rule for rule in now if rule not in known])
+    bare, excused = pod_rules(case)
+    notes = [*(f"new rule {rule_words(rule)}" for rule in new), *excused]
+    return check_of("rules", [*failed, *bare], notes)
 
 
-def process_check(processes: tuple[Process, ...] | Unknown) -> Check:
-    """Ask whether the processes that the operator named run, a CNI's agent in its pod for one."""
-    if isinstance(processes, Unknown):
-        return Check(
-            name="processes",
-            answer=Answer.NO_VERDICT,
-            reasons=(f"processes: {processes.why}",),
-        )
-    missing = [f"no process {process.name} runs" for process in processes if not process.count]
-    return _answer("processes", missing, ())
+def _neighbours(case: Case) -> Check:
+    now = case.now.neighbours
+    if isinstance(now, Unknown):
+        undecided = [f"neighbours: {now.why}"] if case.contract.neighbours else []
+        return check_of("neighbours", undecided=undecided)
+    there = {n.link: n.count for n in now}
+    lost = [
+        (promised, f"no permanent neighbour of {promised.link} is left", promised.count)
+        for promised in case.contract.neighbours
+        if not there.get(promised.link)
+    ]
+    failed, undecided = _gone(case, lost)
+    return check_of("neighbours", failed, undecided=undecided)
+
+
+# --- sysctls ------------------------------------------------------------------------------------
+
+
+def _sysctls(case: Case) -> Check:
+    now = case.now.sysctls
+    if isinstance(now, Unknown):
+        undecided = [f"sysctls: {now.why}"] if case.contract.sysctls else []
+        return check_of("sysctls", undecided=undecided)
+    there = {setting.name: setting for setting in now}
+    failed, notes = [], []
+    for promised in case.contract.sysctls:
+        setting = there.get(promised.name)
+        if not _is_broken(promised, setting):
+            continue
+        is_, was = " or ".join(setting.values if setting else ()), " or ".join(promised.values)
+        words = f"sysctl {promised.name} is {is_ or 'not there'}, was {was}"
+        if _is_needed(case, promised) or is_named(promised, case.pinned):
+            failed.append(Finding(subject_of(promised), words))
+        else:
+            notes.append(words)
+    return check_of("sysctls", failed, notes)
+
+
+def _is_broken(promised: Setting, now: Setting | None) -> bool:
+    """Tell a setting that has a value it had nowhere; one of a link that is gone is the link's."""
+    if now is None:
+        return ".conf." not in promised.name
+    return not set(now.values) <= set(promised.values)
+
+
+def _is_needed(case: Case, promised: Setting) -> bool:
+    """Tell what a CNI cannot live without: forwarding on, its filter off, bridged packets seen."""
+    name, values = promised.name, promised.values
+    if values == ("1",) and any(fnmatchcase(name, pattern) for pattern in _FORWARDING):
+        return True
+    if values == ("1",) and fnmatchcase(name, _BRIDGED):
+        return any("br_netfilter" in profile.modules for profile in case.profiles)
+    devices = [d for profile in case.profiles for d in profile.reverse_path_off]
+    names = [f"net.ipv4.conf.{device}.rp_filter" for device in devices]
+    if values == ("0",) and devices and name == _EVERY_LINK:
+        return True
+    return values == ("0",) and any(fnmatchcase(name, pattern) for pattern in names)
+
+
+# --- before and beside --------------------------------------------------------------------------
+
+
+def missing_modules(contract: Contract, loaded: tuple[str, ...] | Unknown) -> tuple[str, ...]:
+    """Name modules that carried the network and are not loaded now: evidence beside a failure."""
+    if isinstance(loaded, Unknown):
+        return ()
+    return tuple(name for name in contract.modules if name not in set(loaded))
 
 
 def healthy_check(network: Network) -> Check:
@@ -178,21 +249,19 @@ def healthy_check(network: Network) -> Check:
 
     The least that a node must have: a default route through a link that has carrier.
     """
-    picture = picture_of(network)
-    if isinstance(picture, Unknown):
-        return Check(
-            name="healthy", answer=Answer.NO_VERDICT, reasons=(f"network: {picture.why}",)
-        )
-    up = {link.name for link in picture.links}
-    if any(r.destination == "default" and r.link in up for r in picture.routes):
-        # The counts make two samples differ while the network is still being built.
-        seen = (
-            f"{len(picture.roles)} eBPF roles, {len(picture.links)} links, "
-            f"{len(picture.routes)} routes and {len(picture.rules)} rules to learn from"
-        )
-        return Check(name="healthy", answer=Answer.PASS, notes=(seen,))
-    return Check(
-        name="healthy",
-        answer=Answer.NO_VERDICT,
-        reasons=("there is no default route through a link with carrier to learn from",),
+    now = picture_of(network)
+    for name in ("links", "routes", "rules", "roles"):
+        part = getattr(now, name)
+        if isinstance(part, Unknown):
+            return check_of("healthy", undecided=[f"network: {name}: {part.why}"])
+    links, routes = or_none(now.links), or_none(now.routes)
+    up = {link.name for link in links}
+    if not any(r.destination == "default" and r.link in up for r in routes):
+        why = "there is no default route through a link with carrier to learn from"
+        return check_of("healthy", undecided=[why])
+    # The counts make two samples differ while the network is still being built.
+    seen = (
+        f"{len(or_none(now.roles))} eBPF roles, {len(links)} links, "
+        f"{len(routes)} routes and {len(or_none(now.rules))} rules to learn from"
     )
+    return check_of("healthy", notes=[seen])

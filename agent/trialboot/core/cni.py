@@ -34,12 +34,17 @@ class Profile:
     """Devices of its own that look like a pod's and are the node's."""
     temporary: re.Pattern[str] | None = None
     """Devices that it makes and removes again while it starts."""
+    peers: re.Pattern[str] | None = None
+    """Devices that it makes for each other node, and removes when that leaves."""
     prefixes: tuple[str, ...] = ()
     """How the names of its programs begin."""
     programs: tuple[str, ...] = ()
     """Full names of its programs; the kernel keeps 15 characters of each."""
     partial: bool = False
     """Only some pods carry its programs, such as those with a policy: coverage is not judged."""
+    attaches_nics: bool = False
+    """It attaches further network devices to the node while there are many pods, and detaches
+    them."""
     sets_macs: bool = False
     """It holds the MAC of the host's end in the pod's static neighbour: nobody else may set it."""
     reverse_path_off: tuple[str, ...] = ()
@@ -125,6 +130,7 @@ PROFILES: Final = (
         prefixes=("handle_ingress", "handle_egress"),
         programs=("handle_ingress", "handle_egress"),
         partial=True,
+        attaches_nics=True,
         sets_macs=True,
         modules=("cls_bpf", "sch_ingress", "xt_mark", "xt_comment"),
     ),
@@ -135,6 +141,7 @@ PROFILES: Final = (
         agents=("kube-router",),
         containers=(("kube-router", "kube-router"),),
         pods=(_VETH,),
+        peers=re.compile(r"tun-[0-9a-z]{1,11}"),
         modules=("ip_set", "xt_set", "ip_vs", "ipip", "br_netfilter"),
     ),
     Profile(
@@ -157,6 +164,7 @@ SERVICE_PROXIES: Final = ("kube-proxy",)
 DEFAULT_PODS: Final = tuple(pods for profile in PROFILES for pods in profile.pods)
 """All classes of pod interface: names tell them apart, whichever CNI runs."""
 TEMPORARY: Final = tuple(p.temporary for p in PROFILES if p.temporary)
+PEERS: Final = tuple(p.peers for p in PROFILES if p.peers)
 NODE_DEVICES: Final = frozenset(name for p in PROFILES for name in p.node_devices)
 PROGRAMS: Final = tuple(name for p in PROFILES for name in p.programs)
 AGENTS: Final = tuple(dict.fromkeys((*(a for p in PROFILES for a in p.agents), *SERVICE_PROXIES)))
@@ -173,6 +181,9 @@ NAMESPACES: Final = re.compile(
 
 A tenant may call a container, and a process in it, as it likes; its crash loop is no agent's.
 """
+
+_TOOLS: Final = ("tg_", "falco", "pwru", "hubble")
+"""How programs of tools begin that watch a node and carry nothing of its network."""
 
 REFUSAL: Final = re.compile(
     r"BPF program is too large|Verifier error|load program:|failed to probe|Argument list too long"
@@ -201,10 +212,17 @@ def is_temporary(link: str) -> bool:
     return any(pattern.fullmatch(link) for pattern in TEMPORARY)
 
 
+def is_for_a_peer(link: str) -> bool:
+    """Tell a tunnel that leads to one other node alone."""
+    return any(pattern.fullmatch(link) for pattern in PEERS)
+
+
 def owner_of(program: str) -> str:
-    """Name who attaches a program of this name: a profile, `systemd`, or `other`."""
+    """Name who attaches a program of this name: a profile, `systemd`, `tools` or `other`."""
     if program.startswith("sd_"):
         return "systemd"
+    if program.startswith(_TOOLS):
+        return "tools"
     for profile in PROFILES:
         if program.startswith(profile.prefixes or ("\0",)):
             return profile.name

@@ -1,98 +1,64 @@
-"""What this node's network promises, learned while it is healthy.
+"""What this node's network promises: learned while healthy, renewed, amended by the operator.
 
-Free of anything that a healthy reboot renumbers: no ids, no interface indexes, no priorities, no
-mechanism.
+The operator's amendments are lines as `trialboot contract` prints them, or patterns of such lines
+(fnmatch): `pin` what must stay although the CNI changed, `ignore` what may go, `add` what was not
+learned.
 """
 
-import re
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields, replace
+from fnmatch import fnmatchcase
+from typing import Any, Final, TypeAlias
 
-from trialboot.core.facts import Attachment, Link, Network, Route, Rule, Unknown
-
-FORMAT: Final = 1
-
-_POD_CLASSES: Final = (
-    (re.compile(r"lxc[0-9a-f]+"), "lxc*"),
-    (re.compile(r"cali[0-9a-z]+"), "cali*"),
-    (re.compile(r"eni[0-9a-f]{11}"), "eni*"),
-    (re.compile(r"veth[0-9a-f]{8}"), "veth*"),
-    (re.compile(r"gke[0-9a-f]{11}"), "gke*"),
-    (re.compile(r"azv[0-9a-f]+"), "azv*"),
+from trialboot.core.facts import Cni, CniConfiguration, Network, Unknown
+from trialboot.core.picture import (
+    INET,
+    MacOrigins,
+    Neighbours,
+    NodeLink,
+    NodeRoute,
+    NodeRule,
+    Picture,
+    PodRole,
+    PodRoutes,
+    RemoteRoutes,
+    picture_of,
 )
-_TEMPORARY: Final = re.compile(r"testTcxb?|cali_nk_probe")
-_LOCAL_ROUTES: Final = frozenset({"local", "broadcast", "anycast", "multicast"})
-_LOCAL_TABLE: Final = 255
-_KERNEL, _STATIC = 2, 4
-_NODE_PROTOCOLS: Final = frozenset({0, 1, _KERNEL, 3, _STATIC, 9, 16})
-_LINK_LOCAL: Final = "fe80:"
+from trialboot.core.podrules import PodRules
+from trialboot.core.roles import Role
+from trialboot.core.sysctls import Setting
+
+FORMAT: Final = 2
+"""1 had no CNI, neighbours, sysctls, pod routes and MACs; its files are still understood."""
+STABLE_SECONDS: Final = 300.0
+"""A CNI's agent must have run so long before anything is learned beside it."""
+
+Item: TypeAlias = (
+    Role
+    | PodRole
+    | NodeLink
+    | MacOrigins
+    | NodeRoute
+    | RemoteRoutes
+    | PodRoutes
+    | NodeRule
+    | PodRules
+    | Neighbours
+    | Setting
+)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Role:
-    """One eBPF program at its place: `dev:eth0|skb|ingress|cil_from_netdev`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CniPromise:
+    """Which CNI the contract was learned beside."""
 
-    place: str
-    hook: str
-    direction: str
-    program: str
-
-    def __str__(self) -> str:
-        """Write it as people and files have it."""
-        return f"{self.place}|{self.hook}|{self.direction}|{self.program}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class PodRole:
-    """One program on the interfaces of a class of pods: how many of those present carried it."""
-
-    pods: str
-    role: Role
-    carried: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class NodeLink:
-    """A link of the node itself (not of a pod) that was up."""
-
-    name: str
-    kind: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class NodeRoute:
-    """A route that the node's own configuration makes: compared exactly."""
-
-    family: int
-    destination: str
-    table: int
-    link: str
-    gateway: str
-    kind: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class RemoteRoutes:
-    """How many routes a CNI's routing protocol had put in: judged as a class, with a floor."""
-
-    family: int
-    protocol: int
-    count: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class NodeRule:
-    """A policy routing rule; its priority is not part of it, for CNIs move rules about."""
-
-    family: int
-    source: str
-    destination: str
-    mark: str
-    input_link: str
-    table: int
-    action: str
+    plugins: tuple[str, ...] = ()
+    digest: str = ""
+    """Of its configuration file."""
+    agents: tuple[str, ...] = ()
+    """Its processes that had run for a while, by name."""
+    images: tuple[tuple[str, str], ...] = ()
+    """Agent and its image, where the container runtime shows it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,208 +77,272 @@ class Contract:
     routes: tuple[NodeRoute, ...]
     remote_routes: tuple[RemoteRoutes, ...]
     rules: tuple[NodeRule, ...]
+    ways: tuple[tuple[str, str], ...] = ()
+    mac_origins: tuple[MacOrigins, ...] = ()
+    pod_routes: tuple[PodRoutes, ...] = ()
+    pod_rules: tuple[PodRules, ...] = ()
+    neighbours: tuple[Neighbours, ...] = ()
+    sysctls: tuple[Setting, ...] = ()
+    modules: tuple[str, ...] = ()
+    """Loaded modules that carry the network: told beside a failure, never judged."""
+    cni: CniPromise = CniPromise()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
-    """One sample of the network in the contract's terms: what is promised, or what is there."""
+class Amendments:
+    """The operator's file: lines or patterns of lines."""
 
-    roles: tuple[Role, ...]
-    pods: tuple[tuple[str, int], ...]
-    pod_roles: tuple[PodRole, ...]
-    links: tuple[NodeLink, ...]
-    routes: tuple[NodeRoute, ...]
-    remote_routes: tuple[RemoteRoutes, ...]
-    rules: tuple[NodeRule, ...]
+    pin: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    add: tuple[str, ...] = ()
 
 
-def pod_class(link: str) -> str | None:
-    """Name the class of pod interface that a link's name shows; None for a node's own link.
+NO_AMENDMENTS: Final = Amendments()
 
-    `lxc_health` is Cilium's own endpoint and a node device.
-    """
-    for pattern, name in _POD_CLASSES:
-        if pattern.fullmatch(link):
-            return name
-    return None
+_PARTS: Final = (
+    "roles", "pod_roles", "links", "mac_origins", "routes", "remote_routes", "pod_routes", "rules",
+    "pod_rules", "neighbours", "sysctls",
+)  # fmt: skip
+"""Fields of a contract that hold items of their own line each."""
 
 
-def learn(network: Network, *, at: str, boot: str, kernel: str) -> Contract | Unknown:
+# --- learning -----------------------------------------------------------------------------------
+
+
+def learn(
+    network: Network, *, at: str, boot: str, kernel: str, cni: CniPromise | None = None,
+    modules: tuple[str, ...] = (),
+) -> Contract | Unknown:  # fmt: skip
     """Turn a healthy sample into a promise. Any part that was not seen makes it Unknown."""
     picture = picture_of(network)
-    if isinstance(picture, Unknown):
-        return picture
+    for name in (f.name for f in fields(picture)):
+        part = getattr(picture, name)
+        if isinstance(part, Unknown):
+            return Unknown(f"{_PART_WORDS.get(name, name)}: {part.why}")
+    made: dict[str, Any] = {f.name: getattr(picture, f.name) for f in fields(Picture)}
     return Contract(
         format=FORMAT,
         learned_at=at,
         boot=boot,
         kernel=kernel,
-        roles=picture.roles,
-        pods=picture.pods,
-        pod_roles=picture.pod_roles,
-        links=picture.links,
-        routes=picture.routes,
-        remote_routes=picture.remote_routes,
-        rules=picture.rules,
+        cni=cni or CniPromise(),
+        modules=modules,
+        **made,
     )
 
 
-def renewed(old: Contract, fresh: Contract) -> Contract:
+_PART_WORDS: Final = {
+    "roles": "eBPF attachments", "pod_roles": "eBPF attachments", "pods": "links",
+}  # fmt: skip
+
+
+def cni_promise(cni: Cni) -> CniPromise | Unknown:
+    """Say which CNI runs, or why this is no moment to learn beside it.
+
+    An agent that has not run for a while may be about to change what it attached.
+    """
+    if isinstance(cni.agents, Unknown):
+        return Unknown(f"CNI agents: {cni.agents.why}")
+    fresh = {agent.name for agent in cni.agents if agent.age < STABLE_SECONDS}
+    if fresh:
+        minutes = f"{STABLE_SECONDS / 60:.0f} minutes"
+        return Unknown(f"{', '.join(sorted(fresh))} has run for less than {minutes}")
+    return cni_seen(cni)
+
+
+def cni_seen(cni: Cni) -> CniPromise:
+    """Say which CNI runs, as far as it is known; what is not known is empty."""
+    agents = () if isinstance(cni.agents, Unknown) else cni.agents
+    found = CniPromise(
+        agents=tuple(sorted({agent.name for agent in agents})),
+        images=tuple(sorted({(agent.name, agent.image) for agent in agents if agent.image})),
+    )
+    if not isinstance(cni.configuration, CniConfiguration):
+        return found
+    return replace(found, plugins=cni.configuration.plugins, digest=cni.configuration.digest)
+
+
+def renewed(old: Contract, fresh: Contract, pin: tuple[str, ...] = ()) -> Contract:
     """Renew a promise from a newer healthy sample.
 
-    A class of pods that has no interface just now (a drained node) keeps what it had promised.
+    A class of pods that has no interface just now (a drained node) keeps what it had promised; so
+    does every line that the operator pinned.
     """
     present = {name for name, _ in fresh.pods}
+    kept = {
+        part: tuple(
+            item
+            for item in getattr(old, part)
+            if _pods_of(item) not in {None, *present} or is_named(item, pin)
+        )
+        for part in _PARTS
+    }
     pods = tuple(pod for pod in old.pods if pod[0] not in present)
-    roles = tuple(role for role in old.pod_roles if role.pods not in present)
-    return replace(
-        fresh,
-        pods=tuple(sorted((*fresh.pods, *pods))),
-        pod_roles=tuple(sorted((*fresh.pod_roles, *roles))),
+    merged: dict[str, Any] = {p: _merged(getattr(fresh, p), kept[p]) for p in _PARTS}
+    return replace(fresh, pods=tuple(sorted((*fresh.pods, *pods))), **merged)
+
+
+def _pods_of(item: Item) -> str | None:
+    return item.pods if isinstance(item, PodRole | PodRoutes | PodRules | MacOrigins) else None
+
+
+def _merged(fresh: tuple[Item, ...], kept: Iterable[Item]) -> tuple[Item, ...]:
+    subjects = {subject_of(item) for item in fresh}
+    more = [item for item in kept if subject_of(item) not in subjects]
+    return tuple(sorted((*fresh, *more)))
+
+
+# --- the operator's amendments ------------------------------------------------------------------
+
+
+def line_of(item: Item) -> str:
+    """Write one promise as people read it and the operator's file names it."""
+    match item:
+        case Setting(values=values):
+            return f"{subject_of(item)} = {' or '.join(values)}"
+        case RemoteRoutes(count=count) | Neighbours(count=count):
+            return f"{subject_of(item)}: {count}"
+        case PodRole(carried=carried) | PodRoutes(carried=carried) | PodRules(carried=carried):
+            return f"{subject_of(item)}: on {carried}"
+        case MacOrigins(origins=origins):
+            return f"{subject_of(item)}: {', '.join(origins)}"
+        case _:
+            return subject_of(item)
+
+
+def subject_of(item: Item) -> str:
+    """Name what a promise is about, without how much of it there was."""
+    kind, words = _WORDS[type(item)]
+    return f"{kind}: {words(item)}"
+
+
+def version_of(family: int) -> str:
+    """Give an address family's name."""
+    return "IPv4" if family == INET else "IPv6"
+
+
+def route_words(route: NodeRoute) -> str:
+    """Write a route as ip-route(8) does."""
+    kind = "" if route.kind == "unicast" else f"{route.kind} "
+    via = f" via {route.gateway}" if route.gateway else ""
+    device = f" dev {route.link}" if route.link else ""
+    family = "" if route.family == INET else " (IPv6)"
+    return f"{kind}{route.destination}{via}{device} table {route.table}{family}"
+
+
+def rule_words(rule: NodeRule) -> str:
+    """Write a rule as ip-rule(8) does."""
+    to = f" to {rule.destination}" if rule.destination else ""
+    mark = f" fwmark {rule.mark}" if rule.mark else ""
+    device = f" iif {rule.input_link}" if rule.input_link else ""
+    family = "" if rule.family == INET else " (IPv6)"
+    return f"from {rule.source or 'all'}{to}{mark}{device} {rule.action} {rule.table}{family}"
+
+
+_WORDS: Final[dict[type, tuple[str, Callable[[Any], str]]]] = {
+    Role: ("role", str),
+    PodRole: ("pods", lambda item: str(item.role).removeprefix("pod:")),
+    NodeLink: ("link", lambda item: item.name),
+    MacOrigins: ("pod macs", lambda item: item.pods),
+    NodeRoute: ("route", route_words),
+    RemoteRoutes: (
+        "remote routes",
+        lambda item: f"{version_of(item.family)} protocol {item.protocol}",
+    ),
+    PodRoutes: ("pod routes", lambda item: f"{item.pods} {version_of(item.family)}"),
+    NodeRule: ("rule", rule_words),
+    PodRules: ("pod rules", lambda item: f"{item.pods} {version_of(item.family)}"),
+    Neighbours: ("neighbours", lambda item: item.link),
+    Setting: ("sysctl", lambda item: item.name),
+}
+
+
+def items_of(contract: Contract | Picture) -> Iterator[Item]:
+    """Give every promise that has a line of its own, in the order that people read them."""
+    for part in _PARTS:
+        there = getattr(contract, part)
+        if not isinstance(there, Unknown):
+            yield from there
+
+
+def lines_of(contract: Contract) -> tuple[tuple[str, str], ...]:
+    """Write the whole contract: the name of each promise, by which it is amended, and its line."""
+    agents = ((f"agent: {name}", f"agent: {name}") for name in contract.cni.agents)
+    return (*((subject_of(item), line_of(item)) for item in items_of(contract)), *agents)
+
+
+def is_named(item: Item, patterns: tuple[str, ...]) -> bool:
+    """Tell whether one of the operator's patterns means this promise."""
+    return is_line_named(subject_of(item), patterns)
+
+
+def is_line_named(line: str, patterns: tuple[str, ...]) -> bool:
+    """Tell whether one of the operator's patterns means this line; a line names itself."""
+    return any(line == pattern or fnmatchcase(line, pattern) for pattern in patterns)
+
+
+def amended(contract: Contract, amendments: Amendments) -> Contract:
+    """Give the contract that is judged by: without what the operator ignores, with what was added.
+
+    Raises `ValueError` that names the line which cannot be understood.
+    """
+    added = [parse_line(line) for line in amendments.add]
+    parts: dict[str, Any] = {
+        part: tuple(i for i in getattr(contract, part) if not is_named(i, amendments.ignore))
+        for part in _PARTS
+    }
+    for item in added:
+        part = _PART_OF[type(item)]
+        there = parts[part]
+        # The operator knows which value is right; of a link, more was learned than its name.
+        first, then = ((item,), there) if isinstance(item, Setting) else (there, (item,))
+        parts[part] = _merged(first, then)
+    agents = tuple(
+        name
+        for name in contract.cni.agents
+        if not is_line_named(f"agent: {name}", amendments.ignore)
     )
+    return replace(contract, cni=replace(contract.cni, agents=agents), **parts)
 
 
-def picture_of(network: Network) -> Picture | Unknown:
-    """Put a sample into the contract's terms; the first part that could not be read is Unknown."""
-    links, routes = network.links, network.routes
-    rules, attachments = network.rules, network.attachments
-    if isinstance(links, Unknown):
-        return Unknown(f"links: {links.why}")
-    if isinstance(routes, Unknown):
-        return Unknown(f"routes: {routes.why}")
-    if isinstance(rules, Unknown):
-        return Unknown(f"rules: {rules.why}")
-    if isinstance(attachments, Unknown):
-        return Unknown(f"eBPF attachments: {attachments.why}")
-    return Picture(
-        roles=_roles(attachments),
-        pods=_pods(links),
-        pod_roles=_pod_roles(attachments),
-        links=_node_links(links),
-        routes=_node_routes(routes),
-        remote_routes=_remote_routes(routes),
-        rules=_rules(rules),
-    )
+_PART_OF: Final = {Role: "roles", NodeLink: "links", NodeRoute: "routes", Setting: "sysctls"}
+_FORMS: Final = (
+    "role: PLACE|HOOK|DIRECTION|PROGRAM, link: NAME, "
+    "route: DESTINATION [via GATEWAY] dev LINK [table N], sysctl: NAME = VALUE"
+)
 
 
-def _judged(attachments: Iterable[Attachment]) -> list[Attachment]:
-    # systemd puts sd_* programs on the cgroups of hardened services: never a network's promise.
-    return [
-        a
-        for a in attachments
-        if not a.program.startswith("sd_")
-        and not _TEMPORARY.fullmatch(a.place.removeprefix("dev:"))
-    ]
+def parse_line(line: str) -> Role | NodeLink | NodeRoute | Setting:
+    """Read a line of the operator's `add`, or raise `ValueError` that says what it may be."""
+    kind, _, rest = line.partition(": ")
+    words = rest.split()
+    match kind:
+        case "role" if rest.count("|") == 3:  # noqa: PLR2004  place, hook, direction, program
+            place, hook, direction, program = rest.split("|")
+            return Role(place=place, hook=hook, direction=direction, program=program)
+        case "link" if len(words) == 1:
+            return NodeLink(name=words[0], kind="")
+        case "route" if words:
+            return _parse_route(line, words)
+        case "sysctl" if len(words) == 3 and words[1] == "=":  # noqa: PLR2004  NAME = VALUE
+            return Setting(name=words[0], values=(words[2],))
+        case _:
+            raise ValueError(f"«{line}» is none of: {_FORMS}")
 
 
-def _role(attachment: Attachment, place: str) -> Role:
-    return Role(
-        place=place,
-        hook=attachment.hook,
-        direction=attachment.direction,
-        program=attachment.program,
-    )
-
-
-def _pod_of(attachment: Attachment) -> str | None:
-    if not attachment.place.startswith("dev:"):
-        return None
-    return pod_class(attachment.place.removeprefix("dev:"))
-
-
-def _roles(attachments: tuple[Attachment, ...]) -> tuple[Role, ...]:
-    return tuple(sorted({_role(a, a.place) for a in _judged(attachments) if _pod_of(a) is None}))
-
-
-def _pods(links: tuple[Link, ...]) -> tuple[tuple[str, int], ...]:
-    present = Counter(name for link in links if (name := pod_class(link.name)))
-    return tuple(sorted(present.items()))
-
-
-def _pod_roles(attachments: tuple[Attachment, ...]) -> tuple[PodRole, ...]:
-    carriers: dict[tuple[str, Role], set[str]] = {}
-    for attachment in _judged(attachments):
-        pods = _pod_of(attachment)
-        if pods:
-            key = (pods, _role(attachment, f"pod:{pods}"))
-            carriers.setdefault(key, set()).add(attachment.place)
-    return tuple(
-        sorted(
-            PodRole(pods=pods, role=role, carried=len(places))
-            for (pods, role), places in carriers.items()
-        )
-    )
-
-
-def _node_links(links: tuple[Link, ...]) -> tuple[NodeLink, ...]:
-    return tuple(
-        sorted(
-            NodeLink(name=link.name, kind=link.kind)
-            for link in links
-            if link.up
-            and link.carrier
-            and pod_class(link.name) is None
-            and not _TEMPORARY.fullmatch(link.name)
-        )
-    )
-
-
-def _node_routes(routes: tuple[Route, ...]) -> tuple[NodeRoute, ...]:
-    return tuple(
-        sorted(
-            {
-                NodeRoute(
-                    family=r.family,
-                    destination=r.destination,
-                    table=r.table,
-                    link=r.link,
-                    gateway=r.gateway,
-                    kind=r.kind,
-                )
-                for r in routes
-                if r.protocol in _NODE_PROTOCOLS and _is_promised(r)
-            }
-        )
-    )
-
-
-def _is_promised(route: Route) -> bool:
-    if route.table == _LOCAL_TABLE or pod_class(route.link) is not None:
-        return False
-    if route.kind in _LOCAL_ROUTES and route.protocol == _KERNEL:
-        return False
-    # IPv6 link-local prefixes come with each link and say nothing that the link does not.
-    return not route.destination.startswith((_LINK_LOCAL, "ff00:"))
-
-
-def _remote_routes(routes: tuple[Route, ...]) -> tuple[RemoteRoutes, ...]:
-    counted = Counter(
-        (r.family, r.protocol)
-        for r in routes
-        if r.protocol not in _NODE_PROTOCOLS and pod_class(r.link) is None
-    )
-    return tuple(
-        sorted(
-            RemoteRoutes(family=family, protocol=protocol, count=count)
-            for (family, protocol), count in counted.items()
-        )
-    )
-
-
-def _rules(rules: tuple[Rule, ...]) -> tuple[NodeRule, ...]:
-    return tuple(
-        sorted(
-            {
-                NodeRule(
-                    family=r.family,
-                    source=r.source,
-                    destination=r.destination,
-                    mark=r.mark,
-                    input_link=r.input_link,
-                    table=r.table,
-                    action=r.action,
-                )
-                for r in rules
-            }
-        )
+def _parse_route(line: str, words: list[str]) -> NodeRoute:
+    destination, *rest = words
+    keys = dict(zip(rest[::2], rest[1::2], strict=False))
+    known = keys.keys() <= {"via", "dev", "table"} and len(rest) == 2 * len(keys)
+    table = keys.get("table", "254")
+    if not known or "dev" not in keys or not table.isdecimal():
+        raise ValueError(f"«{line}» is none of: {_FORMS}")
+    gateway = keys.get("via", "")
+    return NodeRoute(
+        family=10 if ":" in destination or ":" in gateway else INET,
+        destination=destination,
+        table=int(table),
+        link=keys["dev"],
+        gateway=gateway,
+        kind="unicast",
     )

@@ -191,6 +191,9 @@ class Link:
     """IFLA_PARENT_DEV_NAME: bus address such as `0000:3b:00.0`; empty for virtual ones."""
     mac_origin: str = ""
     """`/sys/class/net/NAME/addr_assign_type` in a word: permanent, random, stolen or set."""
+    elsewhere: bool = False
+    """Its other end lies in another network namespace (IFLA_LINK_NETNSID): a pod's or container's.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -368,5 +371,13 @@ class Cni:
     configuration: CniConfiguration | Unknown | None
     """None where there is no CNI configuration: not a cluster node, or a node not joined yet."""
     agents: tuple[Agent, ...] | Unknown
-    splats: tuple[str, ...] = ()
-    """Lines of the kernel's own log, of this boot, that tell of a broken verifier."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """All that one sample of a verification holds."""
+
+    network: Network
+    cni: Cni
+    modules: tuple[str, ...] | Unknown
+    """Names of the loaded modules that networks are made with."""

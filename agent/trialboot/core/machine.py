@@ -470,7 +470,8 @@ def _bless(trial: Trial, event: Judged) -> Decision:
 def _roll_back(trial: Trial, event: Judged) -> Decision:
     words = f"verdict {event.verdict.outcome}: {first_reason(event.verdict)}"
     rebooting = (Reboot(words, trial.boot),)
-    return _condemn(trial, event.at, words, rebooting, event.verdict.reasons)
+    reasons = (*event.verdict.reasons, *event.verdict.evidence)
+    return _condemn(trial, event.at, words, rebooting, reasons)
 
 
 def _condemn(

@@ -2,8 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from trialboot.core.language import Word
+
+MOST_REASONS: Final = 12
+"""Sentences of one check that a person reads; the rest is a number."""
 
 
 class Answer(Word):
@@ -36,6 +40,36 @@ class Check:
     """A failure that waiting cannot mend, such as the kernel's own refusal of a program."""
 
 
+class Finding(NamedTuple):
+    """One thing that fails: what it is, as the contract names it, and the sentence about it."""
+
+    subject: str
+    words: str
+
+
+def check_of(
+    name: str,
+    failed: Sequence[Finding] = (),
+    notes: Sequence[str] = (),
+    undecided: Sequence[str] = (),
+    *,
+    proof: bool = False,
+) -> Check:
+    """Answer one question: what failed makes it fail, what could not be told leaves it open."""
+    words = [finding.words for finding in failed]
+    if len(words) > MOST_REASONS:
+        left = len(words) - MOST_REASONS
+        words = [*words[:MOST_REASONS], f"... and {left} more of the check «{name}»"]
+    answer = Answer.FAIL if words else Answer.NO_VERDICT if undecided else Answer.PASS
+    return Check(
+        name=name,
+        answer=answer,
+        reasons=(*words, *undecided),
+        notes=tuple(notes),
+        proof=proof,
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """The judgement of one boot."""
@@ -44,6 +78,8 @@ class Verdict:
     reasons: tuple[str, ...]
     checks: tuple[Check, ...] = ()
     notes: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
+    """What was found beside the checks and explains them: log lines, missing modules."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +106,7 @@ def settle(samples: Sequence[Sample], patience: Patience) -> Verdict | None:
     """Judge the samples so far, oldest first; None while the node deserves more time.
 
     Sound needs passing samples that did not change over `settle` seconds. Worse needs a proof, or
-    a failing check at the deadline. All else at the deadline is unsure.
+    at the deadline a check that failed for as long. All else at the deadline is unsure.
     """
     latest = samples[-1]
     if latest.at < patience.minimum_settle:
@@ -87,9 +123,25 @@ def settle(samples: Sequence[Sample], patience: Patience) -> Verdict | None:
         )
     if latest.at < patience.deadline:
         return None
-    if any(check.answer is Answer.FAIL for check in latest.checks):
+    return _at_the_deadline(samples, patience)
+
+
+def _at_the_deadline(samples: Sequence[Sample], patience: Patience) -> Verdict:
+    """Judge what has not settled: worse only where one check failed all along, not now and then.
+
+    A node whose pods come and go shows one that is being made in any single sample.
+    """
+    latest = samples[-1]
+    window = [sample for sample in samples if latest.at - sample.at <= patience.settle]
+    lasting = set.intersection(*(_failing(sample) for sample in window))
+    if lasting:
         return _worse(latest)
-    return Verdict(outcome=Outcome.UNSURE, reasons=_unsure_reasons(latest), checks=latest.checks)
+    reasons = _unsure_reasons(latest)
+    return Verdict(outcome=Outcome.UNSURE, reasons=reasons, checks=latest.checks)
+
+
+def _failing(sample: Sample) -> set[str]:
+    return {check.name for check in sample.checks if check.answer is Answer.FAIL}
 
 
 def _worse(sample: Sample) -> Verdict:
@@ -104,6 +156,8 @@ def _worse(sample: Sample) -> Verdict:
 def _unsure_reasons(sample: Sample) -> tuple[str, ...]:
     open_checks = [check for check in sample.checks if check.answer is Answer.NO_VERDICT]
     told = tuple(reason for check in open_checks for reason in check.reasons)
+    now_and_then = [check for check in sample.checks if check.answer is Answer.FAIL]
+    told += tuple(f"now and then: {r}" for check in now_and_then for r in check.reasons)
     return told or ("the checks pass but did not stay the same long enough",)
 
 

@@ -40,7 +40,11 @@ def _deliver(host: Host, wish: Wish) -> None:
     store.save_delivered(
         host,
         store.Delivered(
-            wish=wish, cordoned=taken.cordoned, foreign=taken.foreign, notices=notices
+            wish=wish,
+            cordoned=taken.cordoned,
+            foreign=taken.foreign,
+            ready=taken.ready,
+            notices=notices,
         ),
     )
 

@@ -15,11 +15,11 @@ NETWORK = f"{store.STATE}/network.json"
 
 def work(host: Host) -> None:
     """Leave the verdict for the daemon."""
-    judgement, network = verification.verify(host, read_config(host), _say)
-    learned = verification.learn_from(host, judgement, network)
+    judgement, seen = verification.verify(host, read_config(host), _say)
+    learned = verification.learn_from(host, judgement, seen)
     if isinstance(learned, Unknown):
         _say(f"nothing was learned from this boot: {learned.why}")
-    store.save(host, NETWORK, network)
+    store.save(host, NETWORK, seen)
     store.save(host, store.JUDGEMENT, judgement, mode=0o644)
 
 

@@ -45,6 +45,8 @@ class Delivered:
     wish: Wish
     cordoned: bool
     foreign: bool
+    ready: bool | None = None
+    """The Ready condition of the Node at that moment; None where it had none."""
     notices: tuple[str, ...] = ()
 
 

@@ -10,13 +10,14 @@ from tests.fakes import kubelet
 from tests.fakes.apiserver import ApiServer
 from tests.fakes.kube_rules import User
 from tests.fakes.pki import PKI
-from trialboot.cluster.api import Api
+from trialboot.cluster.api import Api, Body
 from trialboot.cluster.node import (
     CONDITION,
     RECEIPT,
     Delivered,
     deliver,
     node_name,
+    ready_of,
 )
 from trialboot.core.node import Notice, Wish
 from trialboot.errors import ClusterAwayError, ClusterError
@@ -86,12 +87,31 @@ def test_a_credential_that_is_no_nodes_is_refused(host: Host, keys: PKI) -> None
         node_name(api)
 
 
+@pytest.mark.parametrize(
+    ("conditions", "ready"),
+    [
+        ([], None),
+        ([{"type": "DiskPressure", "status": "True"}], None),
+        ([{"type": "Ready", "status": "True"}], True),
+        ([{"type": "Ready", "status": "False"}], False),
+        ([{"type": "Ready", "status": "Unknown"}], False),
+        (None, None),
+    ],
+)
+def test_the_node_is_ready_only_if_its_condition_says_so(
+    conditions: list[Body] | None, *, ready: bool | None
+) -> None:
+    assert ready_of({"status": {"conditions": conditions}}) is ready
+
+
 # The whole delivery
 
 
 def test_a_trial_cordons_tells_the_condition_and_an_event(api: Api, server: ApiServer) -> None:
     delivered = _send(api, replace(TRIAL, notices=(NOTICE,)))
-    assert delivered == Delivered(cordoned=True, foreign=False, notices=frozenset({NOTICE.key}))
+    assert delivered == Delivered(
+        cordoned=True, foreign=False, ready=True, notices=frozenset({NOTICE.key})
+    )
     cordoned, receipt = _node(server)
     assert (cordoned, json.loads(receipt or "")) == (True, json.loads(OURS))
     assert _condition(server)["status"] == "Unknown"

@@ -4,7 +4,17 @@ from dataclasses import replace
 
 from trialboot.core.bootset import BootSet
 from trialboot.core.contract import Contract, learn
-from trialboot.core.facts import Attachment, Link, Network, Route, Rule, Unknown
+from trialboot.core.facts import (
+    Attachment,
+    Cni,
+    Link,
+    Network,
+    Observation,
+    Route,
+    Rule,
+    Sysctl,
+    Unknown,
+)
 
 INET, INET6 = 2, 10
 KERNEL, STATIC, BIRD, DHCP = 2, 4, 12, 16
@@ -89,7 +99,16 @@ NETWORK = Network(
     routes=(DEFAULT, route("10.8.0.0/24", protocol=BIRD, gateway="10.0.0.8")),
     rules=(rule(),),
     attachments=(NETDEV, CONNECT, SYSTEMD, *on_pods(1, 2, 3, 4, 5)),
+    neighbours=(),
+    sysctls=(Sysctl(name="net.ipv4.ip_forward", value="1"),),
 )
+
+
+QUIET = Cni(configuration=None, agents=())
+
+
+def observation(network: Network = NETWORK, cni: Cni = QUIET) -> Observation:
+    return Observation(network=network, cni=cni, modules=("vxlan",))
 
 
 def contract(network: Network = NETWORK) -> Contract:

@@ -234,7 +234,6 @@ def test_the_whole_is_configuration_and_agents(node: Node) -> None:
     assert cni.configuration is None
     assert isinstance(cni.agents, tuple)
     assert [agent.name for agent in cni.agents] == ["cilium-agent"]
-    assert cni.splats == ()
 
 
 # --- what others may put there ------------------------------------------------------------------
