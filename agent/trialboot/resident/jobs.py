@@ -2,17 +2,20 @@
 
 from trialboot import journal
 from trialboot.bus import Bus
+from trialboot.errors import HostError
 from trialboot.host import Host
 from trialboot.loop import Loop
+from trialboot.resident.telling import Telling
 
 
 class Jobs:
     """Which units were started, and how they ended."""
 
-    def __init__(self, host: Host, bus: Bus, loop: Loop) -> None:
+    def __init__(self, host: Host, bus: Bus, loop: Loop, telling: Telling) -> None:
         self._host = host
         self._bus = bus
         self._loop = loop
+        self._telling = telling
         self._ended: dict[str, str] = {}
 
     def listen(self) -> None:
@@ -22,9 +25,14 @@ class Jobs:
     def _note(self, unit: str, result: str) -> None:
         self._ended[unit] = result
 
-    def start(self, unit: str) -> None:
-        """Queue a unit's start. Raises `HostError` where systemd refuses."""
-        self._bus.start_unit(unit)
+    def start(self, unit: str) -> bool:
+        """Queue a unit's start; tell whether systemd took it, and everybody where it did not."""
+        try:
+            self._bus.start_unit(unit)
+        except HostError as error:
+            self._telling.note(unit, str(error))
+            return False
+        return True
 
     def run(self, unit: str, limit: float) -> str:
         """Start a unit and wait for its end, at most `limit` seconds; give the job's result.

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from trialboot.host import Host
-from trialboot.judging import (
+from trialboot.loop import Loop
+from trialboot.resident.judging import (
     APART,
     AT_MOST,
     HELD,
@@ -15,7 +16,6 @@ from trialboot.judging import (
     STIRRED_AT_MOST,
     Judging,
 )
-from trialboot.loop import Loop
 
 NETWORKD = "systemd-networkd.service"
 PAUSE = 600.0

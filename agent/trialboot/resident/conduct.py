@@ -1,0 +1,283 @@
+"""The trial in the daemon's hands: what the machine decides is remembered, then performed.
+
+What could not be performed is tried again; what the cluster shall hear is delivered when it can.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from trialboot import journal
+from trialboot.config import Config, Mode
+from trialboot.core.actions import Action, ForgetOnce, Keep, Mend, PinKnownGood, Unpin
+from trialboot.core.facts import BootId, Unknown
+from trialboot.core.node import Wish
+from trialboot.core.outlook import Outlook
+from trialboot.core.trial import (
+    AT_REST,
+    Booted,
+    Damaged,
+    Decision,
+    Event,
+    Phase,
+    Policy,
+    Seen,
+    Trial,
+    Unkept,
+)
+from trialboot.errors import HostError, TrialbootError, VaultError
+from trialboot.host import Host
+from trialboot.loop import Loop
+from trialboot.readers import kernel
+from trialboot.resident.jobs import Jobs
+from trialboot.resident.looking import Looking
+from trialboot.resident.telling import Telling
+from trialboot.trial import advance, finish
+from trialboot.writers import power, store
+
+PIN: Final = "trialboot-pin.service"
+NODE: Final = "trialboot-node.service"
+PIN_LIMIT: Final = 900.0
+LAST_WORD: Final = 20.0
+"""Seconds that a rollback waits for the API server to hear why."""
+TRY_AGAIN: Final = 300.0
+"""Seconds after which the rest of a decision is performed once more."""
+NODE_FIRST, NODE_MOST = 5.0, 60.0
+"""Seconds between two tries to reach the API server: the first ones, and the most."""
+
+
+class Conduct:
+    """The trial, what it goes by, and the hands that it has on this host (`trial.Hands`)."""
+
+    def __init__(
+        self,
+        host: Host,
+        loop: Loop,
+        *,
+        jobs: Jobs,
+        looking: Looking,
+        telling: Telling,
+        config: Config,
+    ) -> None:
+        self._host = host
+        self._loop = loop
+        self._jobs = jobs
+        self._looking = looking
+        self._telling = telling
+        self._node_wait = NODE_FIRST
+        self.config = config
+        """What the operator says now; replaced when the file is read again."""
+        self.boot: BootId = kernel.read_boot_id(host)
+        self.decision: Decision = store.load_decision(host)
+        self.outlook: Outlook | None = None
+        """What the last snapshot saw."""
+
+    @property
+    def mode(self) -> Mode:
+        """What the operator chose, where the boot loader is one that may be written."""
+        controlled = self.outlook is None or self.outlook.controlled
+        return self.config.mode if controlled else Mode.OBSERVE
+
+    @property
+    def may_wait(self) -> bool:
+        """Tell whether no trial waits for a verdict: this boot has one, and it ends nothing."""
+        trial = self.decision.trial
+        judged = trial.boot == self.boot and trial.judged is not None
+        return judged and trial.phase in AT_REST
+
+    # --- what is seen
+
+    def learn_boot(self, outlook: Outlook) -> None:
+        """Tell the trial what runs."""
+        self.advance(
+            Booted(
+                at=outlook.taken_at,
+                boot=outlook.boot,
+                running=outlook.running,
+                once_pending=outlook.once_pending,
+            )
+        )
+
+    def learn_next(self, outlook: Outlook) -> None:
+        """Tell the trial what would boot next, and whether the known-good is whole."""
+        self._check_controlled(outlook)
+        self._mend(outlook)
+        self.advance(Seen(at=outlook.taken_at, wanted=outlook.wanted))
+
+    def _check_controlled(self, outlook: Outlook) -> None:
+        if outlook.controlled or self.config.mode is Mode.OBSERVE:
+            self._telling.clear("loader")
+            return
+        why = "armed by the configuration, but its menu is read and not controlled yet: observed"
+        self._telling.note("loader", why)
+
+    def _mend(self, outlook: Outlook) -> None:
+        """Say loudly that the known-good is not whole, and have it mended."""
+        if not outlook.damage:
+            self._telling.clear("known-good", "mending")
+            return
+        self._telling.note("known-good", f"it is not whole: {'; '.join(outlook.damage)}")
+        self.advance(Damaged(at=outlook.taken_at, why=outlook.damage))
+
+    # --- decide, remember, perform
+
+    def advance(self, event: Event) -> None:
+        """Tell the trial an event, and do what it decides; what was decided before comes first."""
+        self.finish()
+        if self.decision.todo:
+            return  # «finish» tries again, then a new snapshot
+        before = self.decision.trial
+        self._do(lambda: advance(before, event, self._policy, self))
+        self._moved(before)
+
+    @property
+    def _policy(self) -> Policy:
+        return replace(self.config.policy, armed=self.mode is Mode.ARMED)
+
+    def finish(self) -> None:
+        """Perform the rest of a decision, after a power cut or after a hand failed."""
+        if not self.decision.todo:
+            return
+        before = self.decision.trial
+        if self._do(lambda: finish(self.decision, self)):
+            self._looking.look_soon()
+        self._moved(before)
+
+    def _do(self, work: Callable[[], Decision]) -> bool:
+        """Decide or perform; tell whether all of it went well."""
+        try:
+            self.decision = work()
+        except VaultError as error:
+            if not _keeps(self.decision):
+                return self._unfinished(error)
+            # What cannot be kept is not waited for: the record goes back to what is pinned.
+            self._telling.note("vault", str(error))
+            return self._give_up(error)
+        except TrialbootError as error:
+            return self._unfinished(error)
+        self._telling.clear("decision")
+        if self.decision.trial.pinned:
+            self._telling.clear("vault")
+        return True
+
+    def _give_up(self, error: VaultError) -> bool:
+        event = Unkept(at=self.now(), boot=self.boot, why=str(error))
+        try:
+            self.decision = advance(self.decision.trial, event, self._policy, self)
+        except TrialbootError as second:
+            return self._unfinished(second)
+        return False
+
+    def _unfinished(self, error: TrialbootError) -> bool:
+        self._telling.note("decision", f"{error}; tried again every {TRY_AGAIN:.0f} s")
+        self._loop.set_timer("finish", TRY_AGAIN)
+        return False
+
+    def _moved(self, before: Trial) -> None:
+        after = self.decision.trial
+        if before.phase is not after.phase:
+            journal.stepped(before, after)
+            self._telling.count(_end_of(before, after))
+        self._telling.write()
+
+    def now(self) -> str:
+        """Give the wall clock as the records have it: RFC 3339, UTC."""
+        return self._host.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    # --- what trial.Hands asks for
+
+    def save(self, decision: Decision) -> None:
+        """Remember durably."""
+        store.save_decision(self._host, decision)
+        self.decision = decision
+
+    def pin(self, decision: Decision, actions: Sequence[Action]) -> None:
+        """Let the pin worker perform the leading actions of the decision on disk."""
+        del decision  # it reads them from the record: the same after a power cut
+        giving_back = all(isinstance(action, ForgetOnce | Unpin) for action in actions)
+        if self.mode is Mode.OBSERVE and not giving_back:
+            journal.noted("not pinning, for the operator chose to observe meanwhile")
+            return  # the next look gives back what the record says is pinned
+        result = self._run_pin()
+        if result != "done":
+            error = _pin_error(
+                store.load(self._host, store.trouble_of("pin"), store.Trouble), result
+            )
+            if any(isinstance(action, Mend) for action in actions):
+                self._telling.note("mending", f"{error}; tried again with the next snapshot")
+            raise error
+
+    def _run_pin(self) -> str:
+        """Run the pin worker; what it writes to /boot is no news."""
+        with self._looking.ignoring_files():
+            return self._jobs.run(PIN, PIN_LIMIT)
+
+    def tell(self, wish: Wish) -> None:
+        """Remember the wish; the node worker delivers it as soon as it can."""
+        store.save_wish(self._host, wish)
+        self._node_wait = NODE_FIRST
+        self._loop.set_timer("node", 0)
+
+    def reboot(self, why: str) -> None:
+        """Restart the machine through logind."""
+        if self.mode is Mode.OBSERVE:
+            journal.noted(f"not rebooting, for the operator chose to observe meanwhile: {why}")
+            return
+        journal.noted(f"rebooting into the known-good: {why}")
+        self._say_last_word()
+        self._telling.count("reboots")
+        power.reboot(self._host)
+
+    def _say_last_word(self) -> None:
+        """Tell the cluster before the node goes away, as far as it listens; never insist."""
+        if not self.config.node.enabled or store.is_delivered(self._host):
+            return
+        try:
+            self._jobs.run(NODE, LAST_WORD)
+        except HostError as error:
+            self._telling.note("node", str(error))
+
+    # --- the cluster
+
+    def deliver(self) -> None:
+        """Have the node worker bring the Node to what is wished, where it is not yet."""
+        if self.config.node.enabled and not store.is_delivered(self._host):
+            self._jobs.start(NODE)
+
+    def end_delivery(self, result: str) -> None:
+        """Hear that the node worker has ended; it is started again, later and later."""
+        if store.is_delivered(self._host):
+            self._telling.clear("node")
+            self._node_wait = NODE_FIRST
+        else:
+            self._telling.note_worker("node", result, None)
+            self._loop.set_timer("node", self._node_wait)
+            self._node_wait = min(2 * self._node_wait, NODE_MOST)
+        self._telling.write()
+
+
+_END: Final = {
+    (Phase.TRIAL, Phase.CONDEMNED): "condemned",
+    (Phase.ARMED, Phase.CONDEMNED): "condemned",
+    (Phase.CONDEMNED, Phase.RECOVERED): "recovered",
+    (Phase.CONDEMNED, Phase.STRANDED): "stranded",
+}
+
+
+def _pin_error(told: store.Trouble | Unknown | None, result: str) -> TrialbootError:
+    """Raise again what the pin worker raised, as far as it matters which error it was."""
+    if not isinstance(told, store.Trouble):
+        return HostError(f"{PIN} ended: {result}")
+    return VaultError(told.why) if told.kind == "VaultError" else HostError(told.why)
+
+
+def _keeps(decision: Decision) -> bool:
+    """Tell whether the vault is asked for a boot set; for a rollback it is not."""
+    return any(isinstance(action, Keep | PinKnownGood) for action in decision.todo)
+
+
+def _end_of(before: Trial, after: Trial) -> str:
+    """Name the end of a trial for the counters; empty where the move is none."""
+    if before.phase is Phase.TRIAL and after.phase is Phase.STEADY:
+        return "blessed" if after.pinned else ""
+    return _END.get((before.phase, after.phase), "")
