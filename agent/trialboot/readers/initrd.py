@@ -1,4 +1,4 @@
-"""What an initrd holds and what it lacks: microcode at its start, its maker, and its age."""
+"""What an initrd holds and what it lacks: microcode at its start, and its age."""
 
 import hashlib
 import os
@@ -38,22 +38,6 @@ def read_microcode(host: Host, path: str) -> tuple[tuple[str, str], ...] | Unkno
         return Unknown(f"{path}: {error.strerror}")
     except HostError as error:
         return Unknown(f"{path}: {error}")
-
-
-def read_builder(host: Host) -> str | Unknown:
-    """Say what makes this host's initrds: `initramfs-tools` or `dracut`.
-
-    dracut's package may bring an update-initramfs of its own, so mkinitramfs tells them apart.
-    """
-    dracut = host.exists("/usr/bin/dracut")
-    tools = host.exists("/usr/sbin/mkinitramfs")
-    if dracut and tools:
-        return Unknown("both dracut and initramfs-tools are installed")
-    if dracut:
-        return "dracut"
-    if tools or host.exists("/usr/sbin/update-initramfs"):
-        return "initramfs-tools"
-    return Unknown("neither dracut nor initramfs-tools is installed")
 
 
 def read_stale(host: Host, path: str, release: str) -> tuple[str, ...] | Unknown:

@@ -53,17 +53,6 @@ def read_database(host: Host) -> Database:
     )
 
 
-def read_packages(host: Host) -> tuple[Package, ...] | Unknown:
-    """Read what is installed from dpkg's status file."""
-    raw = _read_status(host)
-    return raw if isinstance(raw, Unknown) else parse_status(raw)[0]
-
-
-def read_condition(host: Host) -> Condition:
-    """Tell whether dpkg left anything half done. A host without dpkg has nothing half done."""
-    return read_database(host).condition
-
-
 def _read_status(host: Host) -> bytes | Unknown:
     try:
         with host.path(STATUS).open("rb") as file:

@@ -1,4 +1,4 @@
-"""An initrd's microcode, its maker and its age."""
+"""An initrd's microcode and its age."""
 
 import hashlib
 import os
@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.unit.boot_hosts import BootHost, fedora, separate_boot, split_packages, with_dracut
+from tests.unit.boot_hosts import BootHost
 from trialboot.core.facts import Unknown
 from trialboot.core.newc import archive
-from trialboot.readers.initrd import read_builder, read_microcode, read_stale
+from trialboot.readers.initrd import read_microcode, read_stale
 
 INTEL, AMD = "kernel/x86/microcode/GenuineIntel.bin", "kernel/x86/microcode/AuthenticAMD.bin"
 ZSTD = b"\x28\xb5\x2f\xfd"
@@ -125,27 +125,6 @@ def test_no_bytes_break_the_reading(tmp_path: Path, data: st.DataObject) -> None
         raw[place] = data.draw(st.integers(0, 255))
     found = microcode(tmp_path, bytes(raw[: data.draw(st.integers(0, len(raw)))]))
     assert isinstance(found, Unknown | tuple)
-
-
-# --- the maker -----------------------------------------------------------------------------------
-
-
-def test_the_maker_is_the_one_that_is_installed(tmp_path: Path) -> None:
-    assert read_builder(separate_boot(tmp_path / "a").host) == "initramfs-tools"
-    assert read_builder(split_packages(tmp_path / "b").host) == "initramfs-tools"
-    assert read_builder(fedora(tmp_path / "d").host) == "dracut"
-    debian = with_dracut(tmp_path / "c")
-    debian.write("/usr/sbin/update-initramfs")
-    assert read_builder(debian.host) == "dracut"
-
-
-def test_two_makers_or_none_are_unknown(tmp_path: Path) -> None:
-    host = BootHost(tmp_path)
-    assert isinstance(read_builder(host.host), Unknown)
-    host.write("/usr/sbin/mkinitramfs")
-    assert read_builder(host.host) == "initramfs-tools"
-    host.write("/usr/bin/dracut")
-    assert isinstance(read_builder(host.host), Unknown)
 
 
 # --- age -----------------------------------------------------------------------------------------

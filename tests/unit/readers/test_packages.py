@@ -19,9 +19,7 @@ from trialboot.readers.packages import (
     Database,
     parse_history,
     parse_status,
-    read_condition,
     read_database,
-    read_packages,
 )
 
 TEXT = """\
@@ -129,20 +127,20 @@ def test_one_reading_gives_both(tmp_path: Path) -> None:
     host = dpkg(tmp_path)
     condition = Condition(half_done=HALF_DONE, updates=(), history=None)
     assert read_database(host) == Database(packages=PACKAGES, condition=condition)
-    assert read_packages(host) == PACKAGES
-    assert read_condition(host) == condition
 
 
 def test_a_missing_database_is_unknown_never_empty(tmp_path: Path) -> None:
     host = dpkg(tmp_path, status=None)
     why = Unknown(f"{STATUS}: No such file or directory")
-    assert read_packages(host) == why
-    assert read_condition(host).half_done == why
+    assert read_database(host).packages == why
+    assert read_database(host).condition.half_done == why
 
 
 def test_a_host_without_dpkg_has_nothing_half_done(tmp_path: Path) -> None:
-    assert read_condition(Host(root=tmp_path)) == Condition(half_done=(), updates=(), history=None)
-    assert isinstance(read_packages(Host(root=tmp_path)), Unknown)
+    assert read_database(Host(root=tmp_path)).condition == Condition(
+        half_done=(), updates=(), history=None
+    )
+    assert isinstance(read_database(Host(root=tmp_path)).packages, Unknown)
 
 
 @pytest.mark.parametrize(
@@ -150,14 +148,14 @@ def test_a_host_without_dpkg_has_nothing_half_done(tmp_path: Path) -> None:
 )
 def test_what_is_too_large_to_be_a_database_is_unknown(tmp_path: Path, status: bytes) -> None:
     host = dpkg(tmp_path, status)
-    assert read_packages(host) == Unknown(f"{STATUS}: too large to be dpkg's")
+    assert read_database(host).packages == Unknown(f"{STATUS}: too large to be dpkg's")
 
 
 def test_the_largest_database_takes_little_memory(tmp_path: Path) -> None:
     paragraph = b"Package: package-name-%d\nStatus: install ok installed\nVersion: 1\n%s\n\n"
     host = dpkg(tmp_path, b"".join(paragraph % (n, b"x" * 150) for n in range(50_000)))
     tracemalloc.start()
-    found = read_packages(host)
+    found = read_database(host).packages
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert isinstance(found, tuple)
@@ -173,7 +171,7 @@ def test_what_is_of_another_kind_is_unknown_alone(tmp_path: Path, path: str) -> 
         place.write_text("")
     else:
         place.mkdir()
-    condition = read_condition(host)
+    condition = read_database(host).condition
     parts = {STATUS: condition.half_done, UPDATES: condition.updates, HISTORY: condition.history}
     assert isinstance(parts[path], Unknown)
     assert path in str(parts[path])
@@ -216,7 +214,7 @@ def test_a_killed_dpkg_leaves_its_journal(
     folder.mkdir()
     for name in entries:
         (folder / name).touch()
-    assert read_condition(host).updates == left
+    assert read_database(host).condition.updates == left
 
 
 # --- apt's history ------------------------------------------------------------------------------
@@ -224,7 +222,9 @@ def test_a_killed_dpkg_leaves_its_journal(
 
 def test_the_last_record_says_who_how_and_whether_it_ended(tmp_path: Path) -> None:
     earlier = RECORD.replace("13:1", "12:1").replace("ann", "bob")
-    assert read_condition(dpkg(tmp_path, history=earlier + RECORD)).history == HistoryRecord(
+    assert read_database(
+        dpkg(tmp_path, history=earlier + RECORD)
+    ).condition.history == HistoryRecord(
         start="2026-11-25T13:11:00Z",
         end="2026-11-25  13:12:00",
         command="apt-get install linux-image-amd64",
@@ -250,7 +250,7 @@ def test_local_time_is_told_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("text", ["", "\n", "\n\n"])
 def test_a_history_that_was_rotated_has_no_record(tmp_path: Path, text: str) -> None:
-    assert read_condition(dpkg(tmp_path, history=text)).history is None
+    assert read_database(dpkg(tmp_path, history=text)).condition.history is None
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_a_history_that_is_none_is_unknown(text: str, why: str) -> None:
 @pytest.mark.parametrize("size", [5_000, 50_000])
 def test_a_long_record_is_read_from_its_start(tmp_path: Path, size: int) -> None:
     long = RECORD.replace("(6.1.1, automatic)", "(6.1.1, automatic), p (1)" * (size // 25))
-    record = read_condition(dpkg(tmp_path, history=RECORD * 100 + long)).history
+    record = read_database(dpkg(tmp_path, history=RECORD * 100 + long)).condition.history
     assert isinstance(record, HistoryRecord)
     assert (record.command, bool(record.end)) == ("apt-get install linux-image-amd64", True)
 
@@ -279,14 +279,14 @@ def test_a_long_record_is_read_from_its_start(tmp_path: Path, size: int) -> None
 def test_only_the_end_of_a_huge_history_is_read(tmp_path: Path) -> None:
     host = dpkg(tmp_path, history="x" * (20 << 20) + RECORD)
     tracemalloc.start()
-    assert isinstance(read_condition(host).history, HistoryRecord)
+    assert isinstance(read_database(host).condition.history, HistoryRecord)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1 << 20
 
 
 def test_an_endless_record_is_unknown(tmp_path: Path) -> None:
-    found = read_condition(dpkg(tmp_path, history="x" * (3 << 20))).history
+    found = read_database(dpkg(tmp_path, history="x" * (3 << 20))).condition.history
     assert found == Unknown(f"{HISTORY}: no record is found")
 
 
