@@ -119,6 +119,10 @@ def test_a_systemd_that_is_not_there_is_told(machine: Machine) -> None:
     assert machine.state()["trouble"] == [
         "trialboot-snapshot.service: systemd StartUnit: Unit trialboot-snapshot.service not found."
     ]
+    machine.script(snapshot=[outlook()])
+    machine.later(301)
+    wait_for("the snapshot", lambda: machine.state()["verdict"])
+    wait_for("no trouble any more", lambda: not machine.state()["trouble"])
 
 
 def test_it_carries_no_library_of_the_workers() -> None:

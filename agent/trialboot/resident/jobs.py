@@ -32,6 +32,7 @@ class Jobs:
         except HostError as error:
             self._telling.note(unit, str(error))
             return False
+        self._telling.clear(unit)
         return True
 
     def run(self, unit: str, limit: float) -> str:
