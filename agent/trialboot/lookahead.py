@@ -1,16 +1,15 @@
 """The boot side of a snapshot: what runs, what would boot next, and what that changes."""
 
-import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
+from trialboot.bootdetail import BootSide, hash_of, module_files, read_detail, read_kept
 from trialboot.bootfiles import BOOT_SETS
-from trialboot.content import Cache, file_sha256, is_module, read_tree
-from trialboot.core.bootset import BootSet, Fingerprint, plain_command_line, tree_identity, word_of
+from trialboot.content import Cache
+from trialboot.core.bootset import BootSet, Fingerprint, tree_identity, word_of
 from trialboot.core.change import Ahead, BootDetail, Change, InUse
 from trialboot.core.compare import changes, objections
-from trialboot.core.facts import EntryId, Kernel, ModuleTree, Tree, Unknown
+from trialboot.core.facts import EntryId, Kernel, Unknown
 from trialboot.core.menu import (
     BOOT_WORD,
     GRUB,
@@ -28,26 +27,11 @@ from trialboot.core.trial import Choice, Trial
 from trialboot.errors import HostError, VaultError
 from trialboot.host import Host
 from trialboot.loaders.grub import Grub
-from trialboot.readers import bootmenu, initrd, kernel, kernelconfig, modules
+from trialboot.readers import bootmenu, initrd, modules
 from trialboot.snapshot import guarded
 from trialboot.writers import store, vault
 
 _RAN: Final = f"{store.STATE}/ran.json"
-
-
-@dataclass(frozen=True, slots=True)
-class _BootSide:
-    """What the questions about boot sets share: the snapshot, the menu, what is hashed."""
-
-    host: Host
-    kernel: Kernel
-    snapshot: Snapshot
-    menu: Menu | Unknown
-    cache: Cache
-    wanted_modules: tuple[str, ...]
-    """Names of the modules in use: their files are compared."""
-    aliases: tuple[str, ...] | Unknown
-    """Modaliases of this host's devices, and the names of the modules in use."""
 
 
 def look_ahead(
@@ -67,11 +51,11 @@ def look_ahead(
     return _look(side, trial, ran)
 
 
-def _side(host: Host, runs: Kernel, taken: Snapshot, cache: Cache) -> _BootSide:
+def _side(host: Host, runs: Kernel, taken: Snapshot, cache: Cache) -> BootSide:
     loaded = () if isinstance(taken.modules, Unknown) else taken.modules
     names = tuple(module.name for module in loaded)
     devices = modules.read_modaliases(host)
-    return _BootSide(
+    return BootSide(
         host=host,
         kernel=runs,
         snapshot=taken,
@@ -82,7 +66,7 @@ def _side(host: Host, runs: Kernel, taken: Snapshot, cache: Cache) -> _BootSide:
     )
 
 
-def _look(side: _BootSide, trial: Trial, ran: Ran | Unknown) -> Outlook:
+def _look(side: BootSide, trial: Trial, ran: Ran | Unknown) -> Outlook:
     wanted = _wanted(side)
     base = _base(side, trial, ran)
     rows = _changes(side, trial, base, wanted, ran)
@@ -105,7 +89,7 @@ def _look(side: _BootSide, trial: Trial, ran: Ran | Unknown) -> Outlook:
     )
 
 
-def _protection(side: _BootSide) -> Protection | Unknown:
+def _protection(side: BootSide) -> Protection | Unknown:
     if isinstance(side.menu, Menu) and side.menu.loader != GRUB:
         return Unknown(f"the boot loader is {side.menu.loader}, which is not controlled yet")
     return guarded(Grub(side.host).protection)
@@ -130,13 +114,13 @@ class _Wanted:
     """Why it is the menu's first entry although another one is named; empty where it is not."""
 
 
-def _wanted(side: _BootSide) -> _Wanted | Unknown:
+def _wanted(side: BootSide) -> _Wanted | Unknown:
     if isinstance(side.menu, Unknown):
         return side.menu
     resolved = wanted_entry(side.menu)
     if isinstance(resolved, Unknown):
         return resolved
-    detail = _detail_of(side, resolved.entry)
+    detail = read_detail(side, resolved.entry)
     if isinstance(detail, Unknown):
         return detail
     lost = resolved.fell_back and resolved.spec
@@ -160,7 +144,7 @@ def _as_choice(
 
 
 def _changes(
-    side: _BootSide,
+    side: BootSide,
     trial: Trial,
     base: BootDetail | Unknown,
     wanted: _Wanted | Unknown,
@@ -175,7 +159,7 @@ def _changes(
     return changes(base, wanted.detail, use, _ahead(side, trial, wanted, ran))
 
 
-def _ahead(side: _BootSide, trial: Trial, wanted: _Wanted, ran: Ran | Unknown) -> Ahead:
+def _ahead(side: BootSide, trial: Trial, wanted: _Wanted, ran: Ran | Unknown) -> Ahead:
     taken = side.snapshot
     # Without knowing this boot's beginning there is nothing to hold the settings against.
     settings = (
@@ -210,7 +194,7 @@ def _once(menu: Menu | Unknown, trial: Trial, wanted: _Wanted) -> str:
     return "" if resolved.entry.entry in ours else resolved.entry.title
 
 
-def _stale(side: _BootSide, wanted: _Wanted) -> tuple[str, ...] | Unknown:
+def _stale(side: BootSide, wanted: _Wanted) -> tuple[str, ...] | Unknown:
     if not wanted.entry.initrds:
         return ()
     place = bootmenu.host_path(side.host, wanted.entry.initrds[-1])
@@ -226,7 +210,7 @@ def _said(rows: tuple[Change, ...] | Unknown, unseen: tuple[str, ...]) -> str:
 
 
 def _not_seen(
-    side: _BootSide, base: BootDetail | Unknown, wanted: _Wanted | Unknown
+    side: BootSide, base: BootDetail | Unknown, wanted: _Wanted | Unknown
 ) -> tuple[str, ...]:
     """Name what might have told of more changes, so that a short list is not taken for all."""
     taken = side.snapshot
@@ -253,44 +237,20 @@ def _not_seen(
 # --- what it is compared with -----------------------------------------------------------------
 
 
-def _base(side: _BootSide, trial: Trial, ran: Ran | Unknown) -> BootDetail | Unknown:
+def _base(side: BootSide, trial: Trial, ran: Ran | Unknown) -> BootDetail | Unknown:
     """Give what the next boot is compared with: the known-good, else what runs."""
     if trial.known_good is None or not trial.pinned:
         return ran if isinstance(ran, Unknown) else ran.detail
-    return _kept_detail(side, trial.known_good)
+    return read_kept(side, trial.known_good)
 
 
-def _kept_detail(side: _BootSide, kept: BootSet) -> BootDetail | Unknown:
-    folder = side.host.path(vault.firmware_of(kept.fingerprint))
-    firmware = guarded(lambda: read_tree(folder, cache=side.cache))
-    if isinstance(firmware, Unknown):
-        return firmware
-    tree = _kept_modules(side, kept)
-    if isinstance(tree, Unknown):
-        return tree
-    return BootDetail(
-        boot_set=kept,
-        firmware=firmware,
-        modules=tree,
-        options=kernelconfig.read_options(side.host, kept.release),
-        microcode=_microcode(side, [_kept_initrd(kept)] if kept.initrd else []),
-    )
-
-
-def _kept_modules(side: _BootSide, kept: BootSet) -> ModuleTree | Unknown:
-    """Read the kept tree; a boot set that was kept without one has that of its release."""
-    folder = vault.modules_of(kept)
-    place = folder if side.host.exists(folder) else f"/lib/modules/{kept.release}"
-    return _module_tree(side, kept.release, place)
-
-
-def _remembered(side: _BootSide) -> Ran | None:
+def _remembered(side: BootSide) -> Ran | None:
     """Give what this boot loaded as its first snapshot found it; None where that is not there."""
     stored = store.load(side.host, _RAN, Ran)
     return stored if isinstance(stored, Ran) and stored.boot == side.kernel.boot else None
 
 
-def _read_ran(side: _BootSide) -> Ran | Unknown:
+def _read_ran(side: BootSide) -> Ran | Unknown:
     fingerprint = word_of(side.kernel.command_line, BOOT_WORD)
     if isinstance(fingerprint, str):
         return _ran_kept(side, Fingerprint(fingerprint))
@@ -300,26 +260,26 @@ def _read_ran(side: _BootSide) -> Ran | Unknown:
     if isinstance(entry, Unknown):
         return entry
     menu_entry = next(e for e in side.menu.entries if e.entry == entry)
-    detail = _detail_of(side, menu_entry)
+    detail = read_detail(side, menu_entry)
     if isinstance(detail, Unknown):
         return detail
     late = _changed_since_boot(side, menu_entry, detail)
     return Unknown(late) if late else _ran_as(side, entry, detail)
 
 
-def _ran_as(side: _BootSide, entry: EntryId, detail: BootDetail) -> Ran:
+def _ran_as(side: BootSide, entry: EntryId, detail: BootDetail) -> Ran:
     return Ran(boot=side.kernel.boot, entry=entry, detail=detail, settings=side.snapshot.settings)
 
 
-def _ran_kept(side: _BootSide, fingerprint: Fingerprint) -> Ran | Unknown:
+def _ran_kept(side: BootSide, fingerprint: Fingerprint) -> Ran | Unknown:
     kept = vault.load(side.host, fingerprint)
     if isinstance(kept, Unknown):
         return kept
-    detail = _kept_detail(side, kept)
+    detail = read_kept(side, kept)
     return detail if isinstance(detail, Unknown) else _ran_as(side, KNOWN_GOOD, detail)
 
 
-def _changed_since_boot(side: _BootSide, entry: MenuEntry, detail: BootDetail) -> str:
+def _changed_since_boot(side: BootSide, entry: MenuEntry, detail: BootDetail) -> str:
     """Name the file that is no longer what this boot loaded, by ctime; empty if all still are."""
     if detail.boot_set.release != side.kernel.release:
         return f"{entry.kernel} is {detail.boot_set.release}, but {side.kernel.release} runs"
@@ -329,7 +289,7 @@ def _changed_since_boot(side: _BootSide, entry: MenuEntry, detail: BootDetail) -
             return place.why
         if side.host.path(place).stat().st_ctime > side.kernel.boot_time:
             return f"{place} has changed since this boot; the next boot will tell"
-    modules_now = guarded(lambda: _module_files(side, side.kernel.release))
+    modules_now = guarded(lambda: module_files(side, side.kernel.release))
     for name, tree in (("firmware", detail.firmware), ("module", modules_now)):
         if isinstance(tree, Unknown):
             return tree.why
@@ -338,111 +298,10 @@ def _changed_since_boot(side: _BootSide, entry: MenuEntry, detail: BootDetail) -
     return ""
 
 
-# --- one boot set -----------------------------------------------------------------------------
-
-
-def _detail_of(side: _BootSide, entry: MenuEntry) -> BootDetail | Unknown:
-    """Hash what a menu entry would load now."""
-    places = [bootmenu.host_path(side.host, path) for path in (entry.kernel, *entry.initrds)]
-    for place in places:
-        if isinstance(place, Unknown):
-            return place
-    files = [place for place in places if isinstance(place, str)]
-    hashed = [guarded(lambda file=file: _hashed(side, file)) for file in files]  # type: ignore[misc]  # bound at once
-    for part in hashed:
-        if isinstance(part, Unknown):
-            return part
-    banner = _banner_of(side.host.path(files[0]))
-    if isinstance(banner, Unknown):
-        return banner
-    identities = [part for part in hashed if isinstance(part, str)]
-    return _whole(side, entry, banner, files, identities)
-
-
-def _whole(
-    side: _BootSide, entry: MenuEntry, banner: str, files: list[str], identities: list[str]
-) -> BootDetail | Unknown:
-    release = banner.split(" ", 1)[0]
-    firmware = side.snapshot.firmware
-    content = guarded(lambda: _module_files(side, release))
-    tree = _module_tree(side, release, f"/lib/modules/{release}")
-    if isinstance(firmware, Unknown):
-        return firmware
-    if isinstance(content, Unknown):
-        return content
-    if isinstance(tree, Unknown):
-        return tree
-    return BootDetail(
-        boot_set=BootSet(
-            release=release,
-            kernel=identities[0],
-            initrd=_joined(identities[1:]),
-            modules=tree_identity(content),
-            firmware=tree_identity(firmware),
-            command_line=plain_command_line(entry.arguments),
-        ),
-        firmware=firmware,
-        modules=tree,
-        options=kernelconfig.read_options(side.host, release),
-        microcode=_microcode(side, files[1:]),
-        build=kernel.parse_build(banner),
-    )
-
-
-def _module_files(side: _BootSide, release: str) -> Tree:
-    folder = side.host.path(f"/lib/modules/{release}")
-    return read_tree(folder, cache=side.cache, wanted=is_module)
-
-
-def _module_tree(side: _BootSide, release: str, folder: str) -> ModuleTree | Unknown:
-    return modules.read_module_tree(
-        side.host, release, side.wanted_modules, side.aliases, folder=folder, cache=side.cache
-    )
-
-
-def _joined(identities: list[str]) -> str:
-    """Give one identity for all initrds of an entry: the loader joins them, in their order."""
-    if len(identities) < 2:  # noqa: PLR2004  one is its own identity
-        return "".join(identities)
-    return hashlib.sha256("\n".join(identities).encode()).hexdigest()
-
-
-def _microcode(side: _BootSide, paths: list[str]) -> tuple[tuple[str, str], ...] | Unknown:
-    """Read the microcode of all initrds: of two files with one name the kernel takes the first."""
-    found: dict[str, str] = {}
-    for path in paths:
-        read = initrd.read_microcode(side.host, path)
-        if isinstance(read, Unknown):
-            return read
-        found = {**dict(read), **found}
-    return tuple(sorted(found.items()))
-
-
-def _kept_initrd(kept: BootSet) -> str:
-    return f"{BOOT_SETS}/{kept.fingerprint}/{vault.INITRD}"
-
-
-def _hashed(side: _BootSide, path: str) -> str:
-    place = side.host.path(path)
-    status = place.stat()
-    key = f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_ctime_ns}"
-    if key not in side.cache:
-        side.cache[key] = file_sha256(place)
-    return side.cache[key]
-
-
-def _banner_of(image: Path) -> str | Unknown:
-    try:
-        with image.open("rb") as file:
-            return kernel.parse_image_banner(file.read(kernel.IMAGE_HEAD))
-    except OSError as error:
-        return Unknown(f"{image}: {error.strerror}")
-
-
 # --- is the known-good whole ------------------------------------------------------------------
 
 
-def _damage(side: _BootSide, trial: Trial, base: BootDetail | Unknown) -> tuple[str, ...]:
+def _damage(side: BootSide, trial: Trial, base: BootDetail | Unknown) -> tuple[str, ...]:
     """Say what of the pinned known-good is no longer on disk as it was kept."""
     good = trial.known_good
     if good is None or not trial.pinned:
@@ -461,18 +320,18 @@ def _damage(side: _BootSide, trial: Trial, base: BootDetail | Unknown) -> tuple[
     )
 
 
-def _other_file(side: _BootSide, path: str, identity: str) -> str:
+def _other_file(side: BootSide, path: str, identity: str) -> str:
     if not identity:
         return ""
     if not side.host.exists(path):
         return f"{path} is gone"
-    found = guarded(lambda: _hashed(side, path))
+    found = guarded(lambda: hash_of(side, path))
     # What cannot be read now is not known to be damaged.
     changed = isinstance(found, str) and found != identity
     return f"{path} is not what was kept" if changed else ""
 
 
-def _other_firmware(side: _BootSide, good: BootSet, base: BootDetail | Unknown) -> str:
+def _other_firmware(side: BootSide, good: BootSet, base: BootDetail | Unknown) -> str:
     folder = vault.firmware_of(good.fingerprint)
     if not side.host.exists(folder):
         return f"{folder} is gone"
@@ -481,7 +340,7 @@ def _other_firmware(side: _BootSide, good: BootSet, base: BootDetail | Unknown) 
     return "the kept firmware files are not what was kept"
 
 
-def _lost_modules(side: _BootSide, good: BootSet) -> str:
+def _lost_modules(side: BootSide, good: BootSet) -> str:
     try:
         lost = vault.missing_modules(side.host, good)
     except VaultError as error:
@@ -490,7 +349,7 @@ def _lost_modules(side: _BootSide, good: BootSet) -> str:
     return f"/lib/modules/{good.release} lacks {lost[0]}{more}" if lost else ""
 
 
-def _lost_entry(side: _BootSide, good: BootSet) -> str:
+def _lost_entry(side: BootSide, good: BootSet) -> str:
     if isinstance(side.menu, Unknown) or side.menu.known_good == good.fingerprint:
         return ""
     return "the boot menu has no entry for the known-good any more"

@@ -1,0 +1,157 @@
+"""One boot set in detail: what a menu entry would load now, or what was kept of one."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from trialboot.bootfiles import BOOT_SETS
+from trialboot.content import Cache, file_sha256, is_module, read_tree
+from trialboot.core.bootset import BootSet, plain_command_line, tree_identity
+from trialboot.core.change import BootDetail
+from trialboot.core.facts import Kernel, ModuleTree, Tree, Unknown
+from trialboot.core.menu import Menu, MenuEntry
+from trialboot.core.outlook import Snapshot
+from trialboot.host import Host
+from trialboot.readers import bootmenu, initrd, kernel, kernelconfig, modules
+from trialboot.snapshot import guarded
+from trialboot.writers import vault
+
+
+@dataclass(frozen=True, slots=True)
+class BootSide:
+    """What the questions about boot sets share: the snapshot, the menu, what is hashed."""
+
+    host: Host
+    kernel: Kernel
+    snapshot: Snapshot
+    menu: Menu | Unknown
+    cache: Cache
+    wanted_modules: tuple[str, ...]
+    """Names of the modules in use: their files are compared."""
+    aliases: tuple[str, ...] | Unknown
+    """Modaliases of this host's devices, and the names of the modules in use."""
+
+
+def read_detail(side: BootSide, entry: MenuEntry) -> BootDetail | Unknown:
+    """Hash what a menu entry would load now."""
+    places = [bootmenu.host_path(side.host, path) for path in (entry.kernel, *entry.initrds)]
+    for place in places:
+        if isinstance(place, Unknown):
+            return place
+    files = [place for place in places if isinstance(place, str)]
+    hashed = [guarded(lambda file=file: hash_of(side, file)) for file in files]  # type: ignore[misc]  # bound at once
+    for part in hashed:
+        if isinstance(part, Unknown):
+            return part
+    banner = _banner_of(side.host.path(files[0]))
+    if isinstance(banner, Unknown):
+        return banner
+    identities = [part for part in hashed if isinstance(part, str)]
+    return _whole(side, entry, banner, files, identities)
+
+
+def read_kept(side: BootSide, kept: BootSet) -> BootDetail | Unknown:
+    """Read what is kept of a boot set."""
+    folder = side.host.path(vault.firmware_of(kept.fingerprint))
+    firmware = guarded(lambda: read_tree(folder, cache=side.cache))
+    if isinstance(firmware, Unknown):
+        return firmware
+    tree = _kept_modules(side, kept)
+    if isinstance(tree, Unknown):
+        return tree
+    return BootDetail(
+        boot_set=kept,
+        firmware=firmware,
+        modules=tree,
+        options=kernelconfig.read_options(side.host, kept.release),
+        microcode=_microcode(side, [_kept_initrd(kept)] if kept.initrd else []),
+    )
+
+
+def module_files(side: BootSide, release: str) -> Tree:
+    """Hash the modules of a release. Raises `OSError`."""
+    folder = side.host.path(f"/lib/modules/{release}")
+    return read_tree(folder, cache=side.cache, wanted=is_module)
+
+
+def hash_of(side: BootSide, path: str) -> str:
+    """Give a file's SHA-256, from the cache where it has not changed. Raises `OSError`."""
+    place = side.host.path(path)
+    status = place.stat()
+    key = f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_ctime_ns}"
+    if key not in side.cache:
+        side.cache[key] = file_sha256(place)
+    return side.cache[key]
+
+
+def _whole(
+    side: BootSide, entry: MenuEntry, banner: str, files: list[str], identities: list[str]
+) -> BootDetail | Unknown:
+    release = banner.split(" ", 1)[0]
+    firmware = side.snapshot.firmware
+    content = guarded(lambda: module_files(side, release))
+    tree = _module_tree(side, release, f"/lib/modules/{release}")
+    if isinstance(firmware, Unknown):
+        return firmware
+    if isinstance(content, Unknown):
+        return content
+    if isinstance(tree, Unknown):
+        return tree
+    return BootDetail(
+        boot_set=BootSet(
+            release=release,
+            kernel=identities[0],
+            initrd=_joined(identities[1:]),
+            modules=tree_identity(content),
+            firmware=tree_identity(firmware),
+            command_line=plain_command_line(entry.arguments),
+        ),
+        firmware=firmware,
+        modules=tree,
+        options=kernelconfig.read_options(side.host, release),
+        microcode=_microcode(side, files[1:]),
+        build=kernel.parse_build(banner),
+    )
+
+
+def _joined(identities: list[str]) -> str:
+    """Give one identity for all initrds of an entry: the loader joins them, in their order."""
+    if len(identities) < 2:  # noqa: PLR2004  one is its own identity
+        return "".join(identities)
+    return hashlib.sha256("\n".join(identities).encode()).hexdigest()
+
+
+def _banner_of(image: Path) -> str | Unknown:
+    try:
+        with image.open("rb") as file:
+            return kernel.parse_image_banner(file.read(kernel.IMAGE_HEAD))
+    except OSError as error:
+        return Unknown(f"{image}: {error.strerror}")
+
+
+def _kept_modules(side: BootSide, kept: BootSet) -> ModuleTree | Unknown:
+    """Read the kept tree; a boot set that was kept without one has that of its release."""
+    folder = vault.modules_of(kept)
+    place = folder if side.host.exists(folder) else f"/lib/modules/{kept.release}"
+    return _module_tree(side, kept.release, place)
+
+
+def _kept_initrd(kept: BootSet) -> str:
+    return f"{BOOT_SETS}/{kept.fingerprint}/{vault.INITRD}"
+
+
+def _module_tree(side: BootSide, release: str, folder: str) -> ModuleTree | Unknown:
+    return modules.read_module_tree(
+        side.host, release, side.wanted_modules, side.aliases, folder=folder, cache=side.cache
+    )
+
+
+def _microcode(side: BootSide, paths: list[str]) -> tuple[tuple[str, str], ...] | Unknown:
+    """Read the microcode of all initrds: of two files with one name the kernel takes the first."""
+    found: dict[str, str] = {}
+    for path in paths:
+        read = initrd.read_microcode(side.host, path)
+        if isinstance(read, Unknown):
+            return read
+        found = {**dict(read), **found}
+    return tuple(sorted(found.items()))
