@@ -14,7 +14,7 @@ from trialboot.core.outlook import Snapshot
 from trialboot.host import Host
 from trialboot.readers import bootmenu, initrd, kernel, kernelconfig, modules
 from trialboot.snapshot import guarded
-from trialboot.writers import vault
+from trialboot.writers.vault import layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def read_detail(side: BootSide, entry: MenuEntry) -> BootDetail | Unknown:
 
 def read_kept(side: BootSide, kept: BootSet) -> BootDetail | Unknown:
     """Read what is kept of a boot set."""
-    folder = side.host.path(vault.firmware_of(kept.fingerprint))
+    folder = side.host.path(layout.firmware_of(kept.fingerprint))
     firmware = guarded(lambda: read_tree(folder, cache=side.cache))
     if isinstance(firmware, Unknown):
         return firmware
@@ -131,13 +131,13 @@ def _banner_of(image: Path) -> str | Unknown:
 
 def _kept_modules(side: BootSide, kept: BootSet) -> ModuleTree | Unknown:
     """Read the kept tree; a boot set that was kept without one has that of its release."""
-    folder = vault.modules_of(kept)
+    folder = layout.modules_of(kept)
     place = folder if side.host.exists(folder) else f"/lib/modules/{kept.release}"
     return _module_tree(side, kept.release, place)
 
 
 def _kept_initrd(kept: BootSet) -> str:
-    return f"{BOOT_SETS}/{kept.fingerprint}/{vault.INITRD}"
+    return f"{BOOT_SETS}/{kept.fingerprint}/{layout.INITRD}"
 
 
 def _module_tree(side: BootSide, release: str, folder: str) -> ModuleTree | Unknown:

@@ -29,7 +29,8 @@ from trialboot.host import Host
 from trialboot.loaders.grub import Grub
 from trialboot.readers import bootmenu, initrd, modules
 from trialboot.snapshot import guarded
-from trialboot.writers import store, vault
+from trialboot.writers import store
+from trialboot.writers.vault import bootsets, layout, moduletrees
 
 _RAN: Final = f"{store.STATE}/ran.json"
 
@@ -272,7 +273,7 @@ def _ran_as(side: BootSide, entry: EntryId, detail: BootDetail) -> Ran:
 
 
 def _ran_kept(side: BootSide, fingerprint: Fingerprint) -> Ran | Unknown:
-    kept = vault.load(side.host, fingerprint)
+    kept = bootsets.load(side.host, fingerprint)
     if isinstance(kept, Unknown):
         return kept
     detail = read_kept(side, kept)
@@ -310,8 +311,8 @@ def _damage(side: BootSide, trial: Trial, base: BootDetail | Unknown) -> tuple[s
     return tuple(
         why
         for why in (
-            _other_file(side, f"{folder}/{vault.KERNEL}", good.kernel),
-            _other_file(side, f"{folder}/{vault.INITRD}", good.initrd),
+            _other_file(side, f"{folder}/{layout.KERNEL}", good.kernel),
+            _other_file(side, f"{folder}/{layout.INITRD}", good.initrd),
             _other_firmware(side, good, base),
             _lost_modules(side, good),
             _lost_entry(side, good),
@@ -332,7 +333,7 @@ def _other_file(side: BootSide, path: str, identity: str) -> str:
 
 
 def _other_firmware(side: BootSide, good: BootSet, base: BootDetail | Unknown) -> str:
-    folder = vault.firmware_of(good.fingerprint)
+    folder = layout.firmware_of(good.fingerprint)
     if not side.host.exists(folder):
         return f"{folder} is gone"
     if isinstance(base, Unknown) or tree_identity(base.firmware) == good.firmware:
@@ -342,7 +343,7 @@ def _other_firmware(side: BootSide, good: BootSet, base: BootDetail | Unknown) -
 
 def _lost_modules(side: BootSide, good: BootSet) -> str:
     try:
-        lost = vault.missing_modules(side.host, good)
+        lost = moduletrees.missing_modules(side.host, good)
     except VaultError as error:
         return str(error)
     more = f" (and {len(lost) - 1} more files)" if len(lost) > 1 else ""

@@ -12,8 +12,8 @@ from trialboot.bootfiles import BOOT_SETS, KEPT_FIRMWARE
 from trialboot.content import file_sha256, is_module, read_tree
 from trialboot.core.bootset import BootSet, tree_identity
 from trialboot.host import Host
-from trialboot.writers import vault
-from trialboot.writers.vault import Sources
+from trialboot.writers.vault import bootsets
+from trialboot.writers.vault.bootsets import Sources
 
 _RELEASE = "6.12.117-amd64"
 _INITRAMFS = Path(__file__).parents[2] / "packaging" / "initramfs"
@@ -42,7 +42,7 @@ def _make(host: Host) -> tuple[BootSet, dict[str, str]]:
     for number in range(_MODULE_FILES):
         _write(tree / f"kernel/drivers/kind{number % 400}/module{number}.ko", number + 10_000)
     (tree / "modules.dep").write_text("kernel/drivers/kind0/module0.ko:\n")
-    shutil.copytree(_INITRAMFS, host.path(vault.INITRAMFS))
+    shutil.copytree(_INITRAMFS, host.path(bootsets.INITRAMFS))
     cache: dict[str, str] = {}
     boot_set = BootSet(
         release=_RELEASE,
@@ -71,9 +71,9 @@ def _sources(*, modules: bool) -> Sources:
 
 def _seconds(host: Host, made: tuple[BootSet, dict[str, str]], *, modules: bool) -> float:
     boot_set, cache = made
-    vault.drop(host, boot_set.fingerprint, cache)
+    bootsets.drop(host, boot_set.fingerprint, cache)
     before = time.monotonic()
-    vault.keep(host, boot_set, _sources(modules=modules), cache)
+    bootsets.keep(host, boot_set, _sources(modules=modules), cache)
     return time.monotonic() - before
 
 
@@ -117,7 +117,7 @@ def _verify(host: Host, made: tuple[BootSet, dict[str, str]]) -> dict[str, Any]:
 
     def spent() -> float:
         before = time.process_time()
-        vault.verify(host, boot_set.fingerprint)
+        bootsets.verify(host, boot_set.fingerprint)
         return time.process_time() - before
 
     all_files = f"find {host.path('lib')} -type f -exec sha256sum {{}} +"

@@ -18,8 +18,9 @@ from trialboot.core.trial import Choice, Decision, Trial
 from trialboot.host import Host
 from trialboot.loaders.grub import Grub
 from trialboot.workers import snapshot as snapshot_worker
-from trialboot.writers import contentcache, store, vault
-from trialboot.writers.vault import Sources
+from trialboot.writers import contentcache, store
+from trialboot.writers.vault import bootsets, layout
+from trialboot.writers.vault.bootsets import Sources
 
 LOADED: Final = 150
 _MODULES: Final = 4000
@@ -176,8 +177,8 @@ def _make_known_good(root: Path) -> None:
     outlook = lookahead.look_ahead(host, Trial(), snapshot.take(host, cache), cache)
     assert isinstance(outlook.running, Choice), outlook.running
     good = outlook.running.boot_set
-    vault.keep(host, good, _sources(good.release), cache)
-    Grub(host).install(good.fingerprint, good, vault.firmware_of(good.fingerprint))
+    bootsets.keep(host, good, _sources(good.release), cache)
+    Grub(host).install(good.fingerprint, good, layout.firmware_of(good.fingerprint))
     contentcache.save(host, cache)
     trial = Trial(known_good=good, pinned=True, running=outlook.running)
     store.save_decision(host, Decision(trial=replace(trial, boot=outlook.boot)))

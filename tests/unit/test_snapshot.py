@@ -32,8 +32,9 @@ from trialboot.core.outlook import Outlook
 from trialboot.core.protection import Protection
 from trialboot.core.trial import Choice, Trial
 from trialboot.errors import HostError, StoreError
-from trialboot.writers import contentcache, vault
-from trialboot.writers.vault import Sources
+from trialboot.writers import contentcache
+from trialboot.writers.vault import bootsets
+from trialboot.writers.vault.bootsets import Sources
 
 NOTHING: Final = "The next boot changes nothing that could be seen."
 """The folder shows neither devices nor routes, and has no configuration of its kernels."""
@@ -328,7 +329,7 @@ def pinned(host: Debian) -> tuple[BootSet, Trial]:
     sources = Sources(
         kernel=f"/boot/vmlinuz-{OLD}", initrd=f"/boot/initrd.img-{OLD}", firmware="/lib/firmware"
     )
-    vault.keep(host.host, good, sources)
+    bootsets.keep(host.host, good, sources)
     return good, Trial(known_good=good, pinned=True)
 
 

@@ -30,8 +30,9 @@ from trialboot.host import Host
 from trialboot.loaders.grub import Grub
 from trialboot.loaders.interface import Loader
 from trialboot.workers import oneshot
-from trialboot.writers import aptprotection, contentcache, store, vault
-from trialboot.writers.vault import Sources
+from trialboot.writers import aptprotection, contentcache, store
+from trialboot.writers.vault import bootsets, layout, moduletrees
+from trialboot.writers.vault.bootsets import Sources
 
 
 def work(host: Host) -> None:
@@ -54,11 +55,11 @@ def _forget_old_sets(host: Host, trial: Trial, cache: Cache) -> None:
     candidate = trial.candidate.boot_set if trial.candidate else None
     named = (trial.known_good, trial.previous, candidate)
     needed = {boot_set.fingerprint for boot_set in named if boot_set is not None}
-    for fingerprint in vault.kept(host):
+    for fingerprint in bootsets.kept(host):
         if fingerprint not in needed:
             # Tidying never fails the work: what is left over now goes the next time.
             with suppress(VaultError):
-                vault.drop(host, fingerprint, cache)
+                bootsets.drop(host, fingerprint, cache)
 
 
 def perform(host: Host, loader: Loader, action: Action, cache: Cache) -> None:
@@ -83,14 +84,14 @@ def perform(host: Host, loader: Loader, action: Action, cache: Cache) -> None:
 
 def _keep(host: Host, loader: Loader, wanted: Choice, cache: Cache) -> None:
     boot_set = wanted.boot_set
-    if boot_set.fingerprint in vault.kept(host):
+    if boot_set.fingerprint in bootsets.kept(host):
         with suppress(VaultError):  # a damaged one is kept anew, from the entry's files
-            vault.verify(host, boot_set.fingerprint)
+            bootsets.verify(host, boot_set.fingerprint)
             return
     found = [known for known in loader.state().entries if known.entry == wanted.entry]
     if not found:
         raise VaultError(f"the boot menu has no entry «{wanted.entry}» any more: nothing to keep")
-    vault.keep(host, boot_set, _sources(host, found[0], boot_set.release), cache)
+    bootsets.keep(host, boot_set, _sources(host, found[0], boot_set.release), cache)
 
 
 def _sources(host: Host, entry: MenuEntry, release: str) -> Sources:
@@ -101,7 +102,7 @@ def _sources(host: Host, entry: MenuEntry, release: str) -> Sources:
         if isinstance(place, Unknown):
             raise VaultError(place.why)
     files = [place for place in places if isinstance(place, str)]
-    modules = f"{vault.MODULES}/{release}"
+    modules = f"{layout.MODULES}/{release}"
     return Sources(
         kernel=files[0],
         initrd=files[1] if len(files) > 1 else "",
@@ -112,15 +113,15 @@ def _sources(host: Host, entry: MenuEntry, release: str) -> Sources:
 
 def _pin(host: Host, loader: Loader, boot_set: BootSet) -> None:
     """Make a kept boot set entry and default; checked by hash first, each time."""
-    vault.verify(host, boot_set.fingerprint)
+    bootsets.verify(host, boot_set.fingerprint)
     _boot_kept(host, loader, boot_set)
 
 
 def _mend(host: Host, loader: Loader, boot_set: BootSet, cache: Cache) -> None:
     """Put back what the known-good has lost; what is kept of it is checked by hash first."""
-    vault.verify(host, boot_set.fingerprint)
+    bootsets.verify(host, boot_set.fingerprint)
     try:
-        told = vault.restore_modules(host, boot_set, cache)
+        told = moduletrees.restore_modules(host, boot_set, cache)
         if told:
             sys.stderr.write(f"{told}\n")
     finally:
@@ -129,7 +130,7 @@ def _mend(host: Host, loader: Loader, boot_set: BootSet, cache: Cache) -> None:
 
 
 def _boot_kept(host: Host, loader: Loader, boot_set: BootSet) -> None:
-    loader.install(boot_set.fingerprint, boot_set, str(vault.firmware_of(boot_set.fingerprint)))
+    loader.install(boot_set.fingerprint, boot_set, str(layout.firmware_of(boot_set.fingerprint)))
     loader.make_default(KNOWN_GOOD)
     try:
         aptprotection.protect(host, boot_set.release)

@@ -12,7 +12,7 @@ from trialboot.content import file_sha256, read_tree
 from trialboot.core.bootset import BootSet, tree_identity
 from trialboot.errors import HostError
 from trialboot.host import Host
-from trialboot.writers.vault import Sources
+from trialboot.writers.vault.bootsets import Sources
 
 HERE = Path(__file__).parent
 PLAIN = (HERE / "debian12-grub.cfg").read_text(encoding="utf-8")

@@ -22,7 +22,7 @@ from trialboot.errors import LoaderError
 from trialboot.loaders.grub import Grub
 from trialboot.loaders.interface import Loader
 from trialboot.readers.bootmenu import host_path
-from trialboot.writers import vault
+from trialboot.writers.vault import bootsets, layout
 
 
 def tree(root: Path) -> dict[Path, bytes]:
@@ -30,13 +30,13 @@ def tree(root: Path) -> dict[Path, bytes]:
 
 
 def kept(node: Node) -> Grub:
-    vault.keep(node.host, node.boot_set(), node.sources())
+    bootsets.keep(node.host, node.boot_set(), node.sources())
     return Grub(node.host)
 
 
 def install(node: Node, grub: Grub) -> EntryId:
     boot_set = node.boot_set()
-    return grub.install(boot_set.fingerprint, boot_set, vault.firmware_of(boot_set.fingerprint))
+    return grub.install(boot_set.fingerprint, boot_set, layout.firmware_of(boot_set.fingerprint))
 
 
 def environment(node: Node) -> object:
@@ -79,7 +79,7 @@ def test_the_known_good_becomes_the_first_entry_and_the_default(tmp_path: Path) 
     assert entry.place == (0,)
     assert entry.kernel == f"/trialboot/{fingerprint}/vmlinuz"
     assert entry.initrds[1] == f"/trialboot/{fingerprint}/firmware.cpio"
-    words = f"trialboot.boot={fingerprint} trialboot.firmware={vault.firmware_of(fingerprint)}"
+    words = f"trialboot.boot={fingerprint} trialboot.firmware={layout.firmware_of(fingerprint)}"
     assert entry.arguments == f"root=UUID=x ro quiet panic=10 {words}"
     assert not list((tmp_path / "boot/grub").glob("*.trialboot*"))
 
@@ -233,7 +233,7 @@ def test_a_new_known_good_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     grub.make_default(KNOWN_GOOD)
     old = node.boot_set().fingerprint
     new = node.boot_set("6.12.117-amd64")
-    vault.keep(node.host, new, node.sources("6.12.117-amd64"))
+    bootsets.keep(node.host, new, node.sources("6.12.117-amd64"))
     node.mkconfig.refuse = "grub-mkconfig"
     with pytest.raises(LoaderError):
         grub.install(new.fingerprint, new, "")
@@ -274,15 +274,15 @@ def test_a_power_cut_anywhere_leaves_a_bootable_host(
         grub.boot_once(EntryId(OLD))
         grub.forget_once()
         grub.remove()
-        vault.drop(node.host, node.boot_set().fingerprint)
+        bootsets.drop(node.host, node.boot_set().fingerprint)
 
     try:
         with power_for(effects, tmp_path):
             trial()
     except PowerCutError:
         boots(node)
-        for fingerprint in vault.kept(node.host):
-            vault.verify(node.host, fingerprint)
+        for fingerprint in bootsets.kept(node.host):
+            bootsets.verify(node.host, fingerprint)
     trial()
     assert boots(node).entry.entry == SIMPLE
-    assert vault.kept(node.host) == ()
+    assert bootsets.kept(node.host) == ()

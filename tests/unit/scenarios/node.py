@@ -22,8 +22,9 @@ from trialboot.core.newc import archive
 from trialboot.core.outlook import Outlook
 from trialboot.core.trial import Choice, Decision, Policy, Seen, Trial
 from trialboot.workers import snapshot
-from trialboot.writers import store, vault
-from trialboot.writers.vault import Sources
+from trialboot.writers import store
+from trialboot.writers.vault import bootsets
+from trialboot.writers.vault.bootsets import Sources
 
 LONG_AGO: Final = 1_760_000_000
 """mtime of what the packages brought, Unix seconds: dpkg keeps that of the package."""
@@ -320,7 +321,7 @@ class Node(Debian):
             firmware="/lib/firmware",
             modules=f"/lib/modules/{release}",
         )
-        vault.keep(self.host, running.boot_set, sources)
+        bootsets.keep(self.host, running.boot_set, sources)
         trial = Trial(known_good=running.boot_set, pinned=True, running=running)
         self.remember(trial)
         return trial

@@ -33,7 +33,8 @@ from trialboot.host import Host
 from trialboot.loaders.grub import Grub
 from trialboot.loaders.interface import Loader
 from trialboot.workers import pin, release
-from trialboot.writers import contentcache, store, vault
+from trialboot.writers import contentcache, store
+from trialboot.writers.vault import bootsets, layout
 
 
 @dataclass
@@ -83,8 +84,8 @@ def keep(node: Node) -> Keep:
 def test_keeping_puts_the_entrys_files_into_the_vault(tmp_path: Path) -> None:
     node = make_node(tmp_path)
     assert perform(node, keep(node)) == []
-    assert vault.kept(node.host) == (node.boot_set().fingerprint,)
-    vault.verify(node.host, node.boot_set().fingerprint)
+    assert bootsets.kept(node.host) == (node.boot_set().fingerprint,)
+    bootsets.verify(node.host, node.boot_set().fingerprint)
 
 
 def test_keeping_twice_verifies_and_needs_the_entry_no_more(tmp_path: Path) -> None:
@@ -93,7 +94,7 @@ def test_keeping_twice_verifies_and_needs_the_entry_no_more(tmp_path: Path) -> N
     perform(node, wanted)
     (tmp_path / "boot/grub/grub.cfg").unlink()
     perform(node, wanted)
-    assert vault.kept(node.host) == (wanted.boot_set.fingerprint,)
+    assert bootsets.kept(node.host) == (wanted.boot_set.fingerprint,)
 
 
 def test_a_damaged_boot_set_is_not_taken_for_kept(tmp_path: Path) -> None:
@@ -112,7 +113,7 @@ def test_files_that_are_no_longer_the_boot_set_are_not_kept(tmp_path: Path) -> N
     node.write("/boot/initrd.img-6.1.0-56-amd64", "rebuilt")
     with pytest.raises(VaultError, match=r"initrd\.img is not what the boot set"):
         perform(node, wanted)
-    assert vault.kept(node.host) == ()
+    assert bootsets.kept(node.host) == ()
 
 
 def test_an_entry_that_is_gone_is_named(tmp_path: Path) -> None:
@@ -135,7 +136,7 @@ def test_pinning_installs_what_is_kept_and_makes_it_the_default(tmp_path: Path) 
     fingerprint = wanted.boot_set.fingerprint
     for _ in range(2):
         assert perform(node, wanted, PinKnownGood(wanted.boot_set)) == [
-            ("install", fingerprint, "6.1.0-56-amd64", vault.firmware_of(fingerprint)),
+            ("install", fingerprint, "6.1.0-56-amd64", layout.firmware_of(fingerprint)),
             ("make_default", KNOWN_GOOD),
         ]
 
@@ -200,7 +201,7 @@ def test_keeping_takes_the_module_tree_of_the_release(tmp_path: Path) -> None:
     node = make_node(tmp_path)
     wanted = keep_with_modules(node)
     perform(node, wanted)
-    kept = tmp_path / vault.modules_of(wanted.boot_set).lstrip("/")
+    kept = tmp_path / layout.modules_of(wanted.boot_set).lstrip("/")
     assert sorted(path.name for path in kept.iterdir()) == ["kernel", "modules.dep"]
 
 
@@ -214,7 +215,7 @@ def test_mending_puts_modules_entry_and_default_back_and_may_be_done_twice(
     shutil.rmtree(tmp_path / TREE)
     for _ in range(2):
         assert perform(node, Mend(wanted.boot_set)) == [
-            ("install", fingerprint, "6.1.0-56-amd64", vault.firmware_of(fingerprint)),
+            ("install", fingerprint, "6.1.0-56-amd64", layout.firmware_of(fingerprint)),
             ("make_default", KNOWN_GOOD),
         ]
         assert (tmp_path / TREE / "kernel/toy.ko").read_text() == "module toy"
@@ -226,7 +227,7 @@ def test_what_is_damaged_mends_nothing(tmp_path: Path) -> None:
     wanted = keep_with_modules(node)
     perform(node, wanted)
     shutil.rmtree(tmp_path / TREE)
-    (tmp_path / vault.modules_of(wanted.boot_set).lstrip("/") / "kernel/toy.ko").unlink()
+    (tmp_path / layout.modules_of(wanted.boot_set).lstrip("/") / "kernel/toy.ko").unlink()
     loader = Recorder(node)
     with pytest.raises(VaultError, match="module tree"):
         pin.perform(node.host, loader, Mend(wanted.boot_set), {})
@@ -307,12 +308,12 @@ def test_the_worker_stops_at_the_first_action_that_is_not_its_own(tmp_path: Path
 def test_the_worker_forgets_the_sets_that_nobody_needs(tmp_path: Path) -> None:
     node = make_node(tmp_path)
     old = keep(node)
-    vault.keep(node.host, old.boot_set, node.sources())
+    bootsets.keep(node.host, old.boot_set, node.sources())
     good, candidate, stranger = (
         replace(node.boot_set("6.12.117-amd64"), modules=name) for name in ("g", "c", "s")
     )
     for boot_set in (good, candidate, stranger):
-        vault.keep(node.host, boot_set, node.sources("6.12.117-amd64"))
+        bootsets.keep(node.host, boot_set, node.sources("6.12.117-amd64"))
     trial = Trial(
         known_good=good,
         previous=old.boot_set,
@@ -321,7 +322,7 @@ def test_the_worker_forgets_the_sets_that_nobody_needs(tmp_path: Path) -> None:
     store.save_decision(node.host, Decision(trial=trial, todo=(ForgetOnce(),)))
     pin.work(node.host)
     needed = {boot_set.fingerprint for boot_set in (good, old.boot_set, candidate)}
-    assert set(vault.kept(node.host)) == needed
+    assert set(bootsets.kept(node.host)) == needed
 
 
 def test_the_worker_leaves_the_record_to_the_daemon(tmp_path: Path) -> None:
@@ -362,7 +363,7 @@ def test_a_cache_that_cannot_be_written_is_no_failure(tmp_path: Path) -> None:
     (tmp_path / "var/lib/trialboot/content-cache.json/x").mkdir(parents=True)
     decide(node, keep(node))
     pin.work(node.host)
-    assert vault.kept(node.host) == (node.boot_set().fingerprint,)
+    assert bootsets.kept(node.host) == (node.boot_set().fingerprint,)
 
 
 def test_removing_the_package_gives_autoremove_back_even_where_the_loader_refuses(
@@ -411,4 +412,4 @@ def test_a_boot_set_with_several_initrds_is_not_kept_by_half(tmp_path: Path) -> 
     decide(node, wanted)
     with pytest.raises(VaultError, match="has several initrds: such a boot set is not kept yet"):
         pin.work(node.host)
-    assert vault.kept(node.host) == ()
+    assert bootsets.kept(node.host) == ()

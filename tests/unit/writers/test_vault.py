@@ -15,12 +15,12 @@ from trialboot.content import is_module, read_tree
 from trialboot.core.bootset import BootSet, Fingerprint, tree_identity
 from trialboot.core.facts import Unknown
 from trialboot.errors import VaultError
-from trialboot.writers import vault
-from trialboot.writers.vault import Sources
+from trialboot.writers.vault import bootsets, layout, moduletrees
+from trialboot.writers.vault.bootsets import Sources
 
 
 def kept(node: Node) -> Fingerprint:
-    vault.keep(node.host, node.boot_set(), node.sources())
+    bootsets.keep(node.host, node.boot_set(), node.sources())
     return node.boot_set().fingerprint
 
 
@@ -39,12 +39,12 @@ def test_a_boot_set_is_kept_as_links_and_read_back(tmp_path: Path) -> None:
     assert (folder / "vmlinuz").samefile(tmp_path / "boot/vmlinuz-6.1.0-56-amd64")
     assert (folder / "initrd.img").samefile(tmp_path / "boot/initrd.img-6.1.0-56-amd64")
     assert (folder / "firmware.cpio").read_bytes().startswith(b"070701")
-    firmware = tmp_path / vault.firmware_of(fingerprint).lstrip("/")
+    firmware = tmp_path / layout.firmware_of(fingerprint).lstrip("/")
     assert (firmware / "nic/fw.bin").samefile(tmp_path / "lib/firmware/nic/fw.bin")
     assert str((firmware / "nic/link.bin").readlink()) == "fw.bin"
-    assert vault.kept(node.host) == (fingerprint,)
-    assert vault.load(node.host, fingerprint) == node.boot_set()
-    vault.verify(node.host, fingerprint)
+    assert bootsets.kept(node.host) == (fingerprint,)
+    assert bootsets.load(node.host, fingerprint) == node.boot_set()
+    bootsets.verify(node.host, fingerprint)
     assert leftovers(node) == []
 
 
@@ -62,13 +62,13 @@ def test_packages_may_replace_what_is_kept(tmp_path: Path) -> None:
     for path in ("boot/vmlinuz-6.1.0-56-amd64", "lib/firmware/nic/fw.bin"):
         new = node.write(f"{path}.dpkg-new", "new")
         new.replace(tmp_path / path)
-    vault.verify(node.host, fingerprint)
+    bootsets.verify(node.host, fingerprint)
 
 
 def test_a_kernel_named_by_a_link_is_kept_itself(tmp_path: Path) -> None:
     node = make_node(tmp_path)
     (tmp_path / "boot/vmlinuz").symlink_to("vmlinuz-6.1.0-56-amd64")
-    vault.keep(node.host, node.boot_set(), replace(node.sources(), kernel="/boot/vmlinuz"))
+    bootsets.keep(node.host, node.boot_set(), replace(node.sources(), kernel="/boot/vmlinuz"))
     assert not (folder_of(node, node.boot_set().fingerprint) / "vmlinuz").is_symlink()
 
 
@@ -76,8 +76,8 @@ def test_a_boot_set_may_lack_initrd_and_firmware(tmp_path: Path) -> None:
     node = make_node(tmp_path)
     boot_set = replace(node.boot_set(), initrd="", firmware="")
     sources = Sources(kernel="/boot/vmlinuz-6.1.0-56-amd64", initrd="", firmware="")
-    vault.keep(node.host, boot_set, sources)
-    vault.verify(node.host, boot_set.fingerprint)
+    bootsets.keep(node.host, boot_set, sources)
+    bootsets.verify(node.host, boot_set.fingerprint)
     names = {path.name for path in folder_of(node, boot_set.fingerprint).iterdir()}
     assert names == {"vmlinuz", "manifest.json"}
 
@@ -90,8 +90,8 @@ def test_what_changed_since_it_was_read_is_not_kept(tmp_path: Path, part: str, w
     node = make_node(tmp_path)
     other = replace(node.boot_set(), **{part: "0" * 64})
     with pytest.raises(VaultError, match=why):
-        vault.keep(node.host, other, node.sources())
-    assert vault.kept(node.host) == ()
+        bootsets.keep(node.host, other, node.sources())
+    assert bootsets.kept(node.host) == ()
     assert leftovers(node) == []
 
 
@@ -120,13 +120,13 @@ def test_damage_is_found_and_mended(
     content = place.read_bytes()
     damage(place)
     with pytest.raises(VaultError, match=why):
-        vault.verify(node.host, fingerprint)
+        bootsets.verify(node.host, fingerprint)
     if damage is overwrite and "vmlinuz" in name:
         node.write("/boot/vmlinuz-6.1.0-56-amd64.new", content.decode()).replace(
             tmp_path / "boot/vmlinuz-6.1.0-56-amd64"
         )
-    vault.keep(node.host, boot_set, node.sources())
-    vault.verify(node.host, fingerprint)
+    bootsets.keep(node.host, boot_set, node.sources())
+    bootsets.verify(node.host, fingerprint)
 
 
 def test_a_manifest_of_another_boot_set_is_refused(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_manifest_of_another_boot_set_is_refused(tmp_path: Path) -> None:
     other = folder.with_name("0" * 64)
     folder.rename(other)
     with pytest.raises(VaultError, match="another boot set"):
-        vault.verify(node.host, Fingerprint(other.name))
+        bootsets.verify(node.host, Fingerprint(other.name))
 
 
 def test_a_manifest_of_another_format_is_unknown(tmp_path: Path) -> None:
@@ -143,13 +143,13 @@ def test_a_manifest_of_another_format_is_unknown(tmp_path: Path) -> None:
     fingerprint = kept(node)
     manifest = folder_of(node, fingerprint) / "manifest.json"
     manifest.write_text(json.dumps({"format": 2}), encoding="utf-8")
-    assert isinstance(vault.load(node.host, fingerprint), Unknown)
+    assert isinstance(bootsets.load(node.host, fingerprint), Unknown)
 
 
 def test_a_missing_source_is_told(tmp_path: Path) -> None:
     node = make_node(tmp_path)
     with pytest.raises(VaultError, match="gone"):
-        vault.keep(node.host, node.boot_set(), replace(node.sources(), initrd="/boot/gone"))
+        bootsets.keep(node.host, node.boot_set(), replace(node.sources(), initrd="/boot/gone"))
     assert leftovers(node) == []
 
 
@@ -161,12 +161,12 @@ def test_what_cannot_be_linked_is_copied_if_there_is_room(tmp_path: Path) -> Non
     try:
         (tmp_path / "boot/far").symlink_to(other)
         sources = replace(node.sources(), kernel="/boot/far")
-        vault.keep(node.host, node.boot_set(), sources)
-        vault.verify(node.host, node.boot_set().fingerprint)
+        bootsets.keep(node.host, node.boot_set(), sources)
+        bootsets.verify(node.host, node.boot_set().fingerprint)
         os.truncate(other, 1 << 50)
         unlike = replace(node.boot_set(), modules="other")
         with pytest.raises(VaultError, match=r"needs \d+ MiB, /boot has \d+ MiB free"):
-            vault.keep(node.host, unlike, sources)
+            bootsets.keep(node.host, unlike, sources)
     except OSError as error:
         pytest.skip(f"a file so large cannot be made here: {error}")
     finally:
@@ -179,17 +179,17 @@ def test_what_the_menu_boots_is_not_dropped(tmp_path: Path) -> None:
     fingerprint = kept(node)
     node.write("/boot/trialboot/known-good.sh", f"FINGERPRINT='{fingerprint}'\n")
     with pytest.raises(VaultError, match="known-good"):
-        vault.drop(node.host, fingerprint)
+        bootsets.drop(node.host, fingerprint)
     (tmp_path / "boot/trialboot/known-good.sh").unlink()
     for _ in range(2):
-        vault.drop(node.host, fingerprint)
-    assert vault.kept(node.host) == ()
+        bootsets.drop(node.host, fingerprint)
+    assert bootsets.kept(node.host) == ()
     assert list((tmp_path / "usr/lib/trialboot/kept").iterdir()) == []
     assert (tmp_path / "lib/firmware/nic/fw.bin").exists()
 
 
 def test_what_is_not_kept_is_dropped_already(tmp_path: Path) -> None:
-    vault.drop(make_node(tmp_path).host, Fingerprint("0" * 64))
+    bootsets.drop(make_node(tmp_path).host, Fingerprint("0" * 64))
 
 
 @pytest.mark.parametrize("effects", range(40))
@@ -198,13 +198,13 @@ def test_a_power_cut_leaves_a_whole_boot_set_or_none(tmp_path: Path, effects: in
     boot_set = node.boot_set()
     try:
         with power_for(effects, tmp_path):
-            vault.keep(node.host, boot_set, node.sources())
-            vault.drop(node.host, boot_set.fingerprint)
+            bootsets.keep(node.host, boot_set, node.sources())
+            bootsets.drop(node.host, boot_set.fingerprint)
     except PowerCutError:
-        for fingerprint in vault.kept(node.host):
-            vault.verify(node.host, fingerprint)
+        for fingerprint in bootsets.kept(node.host):
+            bootsets.verify(node.host, fingerprint)
     kept(node)
-    vault.verify(node.host, boot_set.fingerprint)
+    bootsets.verify(node.host, boot_set.fingerprint)
     assert leftovers(node) == []
 
 
@@ -232,8 +232,8 @@ def with_modules(node: Node) -> tuple[BootSet, Sources]:
 
 def kept_with_modules(node: Node) -> tuple[BootSet, Path]:
     boot_set, sources = with_modules(node)
-    vault.keep(node.host, boot_set, sources)
-    return boot_set, node.root / vault.modules_of(boot_set).lstrip("/")
+    bootsets.keep(node.host, boot_set, sources)
+    return boot_set, node.root / layout.modules_of(boot_set).lstrip("/")
 
 
 def content_of(tree: Path) -> dict[str, str]:
@@ -248,7 +248,7 @@ def test_the_module_tree_is_kept_whole_as_links(tmp_path: Path) -> None:
     assert (tree / "kernel/net/toy.ko").samefile(tmp_path / TREE / "kernel/net/toy.ko")
     assert (tree / "modules.dep").samefile(tmp_path / TREE / "modules.dep")
     assert str((tree / "build").readlink()) == f"/usr/src/linux-headers-{RELEASE}"
-    vault.verify(node.host, boot_set.fingerprint)
+    bootsets.verify(node.host, boot_set.fingerprint)
     assert leftovers(node) == []
 
 
@@ -258,10 +258,10 @@ def test_folders_are_kept_with_their_modes(tmp_path: Path) -> None:
     try:
         boot_set, sources = with_modules(node)
         (tmp_path / TREE / "kernel").chmod(0o755)
-        vault.keep(node.host, boot_set, sources)
+        bootsets.keep(node.host, boot_set, sources)
     finally:
         os.umask(before)
-    kept_tree = tmp_path / vault.modules_of(boot_set).lstrip("/")
+    kept_tree = tmp_path / layout.modules_of(boot_set).lstrip("/")
     assert (kept_tree / "kernel").stat().st_mode & 0o777 == 0o755
 
 
@@ -270,8 +270,8 @@ def test_a_module_tree_that_changed_since_it_was_read_is_not_kept(tmp_path: Path
     boot_set, sources = with_modules(node)
     node.write(f"{TREE}/kernel/net/new.ko", "not in the boot set")
     with pytest.raises(VaultError, match="module tree"):
-        vault.keep(node.host, boot_set, sources)
-    assert vault.kept(node.host) == ()
+        bootsets.keep(node.host, boot_set, sources)
+    assert bootsets.kept(node.host) == ()
     assert leftovers(node) == []
 
 
@@ -281,14 +281,14 @@ def test_a_damaged_kept_module_is_found(tmp_path: Path, damage: Callable[[Path],
     boot_set, tree = kept_with_modules(node)
     damage(tree / "kernel/net/toy.ko")
     with pytest.raises(VaultError, match="module tree"):
-        vault.verify(node.host, boot_set.fingerprint)
+        bootsets.verify(node.host, boot_set.fingerprint)
 
 
 def test_what_depmod_made_is_no_part_of_the_identity(tmp_path: Path) -> None:
     node = make_node(tmp_path)
     boot_set, tree = kept_with_modules(node)
     overwrite(tree / "modules.dep")
-    vault.verify(node.host, boot_set.fingerprint)
+    bootsets.verify(node.host, boot_set.fingerprint)
 
 
 def test_a_boot_set_that_was_kept_before_modules_were_is_still_valid(tmp_path: Path) -> None:
@@ -298,9 +298,9 @@ def test_a_boot_set_that_was_kept_before_modules_were_is_still_valid(tmp_path: P
     old = json.loads(manifest.read_text())
     del old["modules"]
     manifest.write_text(json.dumps(old))
-    vault.verify(node.host, fingerprint)
-    vault.keep(node.host, node.boot_set(), node.sources())
-    assert vault.load(node.host, fingerprint) == node.boot_set()
+    bootsets.verify(node.host, fingerprint)
+    bootsets.keep(node.host, node.boot_set(), node.sources())
+    assert bootsets.load(node.host, fingerprint) == node.boot_set()
 
 
 @pytest.mark.parametrize("release", ["../../etc", "..", ".hidden", "a/b"])
@@ -308,14 +308,14 @@ def test_a_release_that_is_a_path_is_refused(tmp_path: Path, release: str) -> No
     node = make_node(tmp_path)
     boot_set, sources = with_modules(node)
     with pytest.raises(VaultError, match="no name of a module tree"):
-        vault.keep(node.host, replace(boot_set, release=release), sources)
+        bootsets.keep(node.host, replace(boot_set, release=release), sources)
     assert leftovers(node) == []
 
 
 def test_dropping_forgets_the_modules_too(tmp_path: Path) -> None:
     node = make_node(tmp_path)
     boot_set, tree = kept_with_modules(node)
-    vault.drop(node.host, boot_set.fingerprint)
+    bootsets.drop(node.host, boot_set.fingerprint)
     assert not tree.exists()
     assert content_of(tmp_path / TREE) == MODULES
 
@@ -337,10 +337,10 @@ def test_what_the_cache_knows_stays_known_over_keep_and_drop(tmp_path: Path) -> 
     boot_set, sources = with_modules(node)
     cache = hashed(node)
     contents = sorted(cache.values())
-    vault.keep(node.host, boot_set, sources, cache)
+    bootsets.keep(node.host, boot_set, sources, cache)
     assert sorted(cache.values()) == contents
     assert hashed(node) == cache  # the same keys: a snapshot hashes nothing
-    vault.drop(node.host, boot_set.fingerprint, cache)
+    bootsets.drop(node.host, boot_set.fingerprint, cache)
     assert sorted(cache.values()) == contents
     assert hashed(node) == cache
 
@@ -349,7 +349,7 @@ def test_what_was_read_of_a_packed_module_stays_known_as_well(tmp_path: Path) ->
     node = make_node(tmp_path)
     boot_set, sources = with_modules(node)
     cache = {f"module:{key}": "{}" for key in hashed(node)}
-    vault.keep(node.host, boot_set, sources, cache)
+    bootsets.keep(node.host, boot_set, sources, cache)
     assert {f"module:{key}" for key in hashed(node)} <= cache.keys()
 
 
@@ -358,7 +358,7 @@ def test_nothing_is_kept_by_a_cache_that_lies(tmp_path: Path) -> None:
     boot_set, sources = with_modules(node)
     cache = dict.fromkeys(hashed(node), "0" * 64)
     with pytest.raises(VaultError, match="firmware tree"):
-        vault.keep(node.host, boot_set, sources, cache)
+        bootsets.keep(node.host, boot_set, sources, cache)
 
 
 def test_a_file_written_in_place_is_read_again_whatever_the_cache_says(tmp_path: Path) -> None:
@@ -367,20 +367,20 @@ def test_a_file_written_in_place_is_read_again_whatever_the_cache_says(tmp_path:
     cache = hashed(node)
     overwrite(tmp_path / TREE / "kernel/net/toy.ko")
     with pytest.raises(VaultError, match="module tree"):
-        vault.keep(node.host, boot_set, sources, cache)
+        bootsets.keep(node.host, boot_set, sources, cache)
 
 
 def test_verifying_reads_every_byte(tmp_path: Path) -> None:
     """A disk that returns other bytes changes no time stamp."""
     node = make_node(tmp_path)
     boot_set, sources = with_modules(node)
-    vault.keep(node.host, boot_set, sources, hashed(node))
-    kept_module = tmp_path / vault.modules_of(boot_set).lstrip("/") / "kernel/net/toy.ko"
+    bootsets.keep(node.host, boot_set, sources, hashed(node))
+    kept_module = tmp_path / layout.modules_of(boot_set).lstrip("/") / "kernel/net/toy.ko"
     status = kept_module.stat()
     kept_module.write_text("m0dule toy")
     os.utime(kept_module, ns=(status.st_atime_ns, status.st_mtime_ns))
     with pytest.raises(VaultError, match="module tree"):
-        vault.verify(node.host, boot_set.fingerprint)
+        bootsets.verify(node.host, boot_set.fingerprint)
 
 
 # --- putting the modules back -------------------------------------------------------------------
@@ -395,8 +395,8 @@ def test_where_nothing_is_missing_nothing_is_done(tmp_path: Path) -> None:
     node = make_node(tmp_path)
     boot_set, _ = kept_with_modules(node)
     (tmp_path / TREE / "build").unlink()  # the headers' package went: no boot needs it
-    assert vault.missing_modules(node.host, boot_set) == ()
-    assert vault.restore_modules(node.host, boot_set) == ""
+    assert moduletrees.missing_modules(node.host, boot_set) == ()
+    assert moduletrees.restore_modules(node.host, boot_set) == ""
     assert node.mkconfig.ran == []
 
 
@@ -404,12 +404,12 @@ def test_a_purged_tree_is_put_back_whole(tmp_path: Path) -> None:
     node = make_node(tmp_path)
     boot_set, tree = kept_with_modules(node)
     shutil.rmtree(tmp_path / TREE)
-    assert set(vault.missing_modules(node.host, boot_set)) == set(MODULES)
-    told = vault.restore_modules(node.host, boot_set)
+    assert set(moduletrees.missing_modules(node.host, boot_set)) == set(MODULES)
+    told = moduletrees.restore_modules(node.host, boot_set)
     assert told == f"/{TREE} was gone and is put back: 3 modules"
     assert content_of(tmp_path / TREE) == MODULES
     assert (tmp_path / TREE / "modules.dep").samefile(tree / "modules.dep")
-    assert vault.restore_modules(node.host, boot_set) == ""
+    assert moduletrees.restore_modules(node.host, boot_set) == ""
     assert node.mkconfig.ran == []
     assert leftovers(node) == []
 
@@ -418,7 +418,7 @@ def test_a_removed_tree_is_filled_up_around_what_is_there(tmp_path: Path) -> Non
     node = make_node(tmp_path)
     boot_set, _ = kept_with_modules(node)
     remove_kernel(tmp_path)
-    told = vault.restore_modules(node.host, boot_set)
+    told = moduletrees.restore_modules(node.host, boot_set)
     assert told == f"2 files were gone from /{TREE} and are put back"
     assert content_of(tmp_path / TREE) == MODULES
     assert node.mkconfig.ran == []  # modules.dep was the kept one still
@@ -428,10 +428,10 @@ def test_a_module_that_was_built_for_an_installed_kernel_may_be_removed(tmp_path
     node = make_node(tmp_path)
     boot_set, _ = kept_with_modules(node)
     (tmp_path / TREE / "updates/dkms/own.ko.zst").unlink()
-    assert vault.missing_modules(node.host, boot_set) == ()
+    assert moduletrees.missing_modules(node.host, boot_set) == ()
     (tmp_path / f"boot/vmlinuz-{RELEASE}").unlink()
-    assert vault.missing_modules(node.host, boot_set) == ("updates/dkms/own.ko.zst",)
-    vault.restore_modules(node.host, boot_set)
+    assert moduletrees.missing_modules(node.host, boot_set) == ("updates/dkms/own.ko.zst",)
+    moduletrees.restore_modules(node.host, boot_set)
     assert content_of(tmp_path / TREE) == MODULES
 
 
@@ -442,7 +442,7 @@ def test_an_index_that_was_made_without_the_modules_is_made_anew(tmp_path: Path)
     index = tmp_path / TREE / "modules.dep.new"
     index.write_text("kernel/fs/squash.ko.xz:\n")
     index.replace(tmp_path / TREE / "modules.dep")
-    told = vault.restore_modules(node.host, boot_set)
+    told = moduletrees.restore_modules(node.host, boot_set)
     assert told == f"1 files were gone from /{TREE} and are put back"
     assert node.mkconfig.ran == ["depmod"]
 
@@ -454,7 +454,7 @@ def test_depmod_that_fails_is_told(tmp_path: Path) -> None:
     new = node.write(f"{TREE}/modules.dep.new", "")
     new.replace(tmp_path / TREE / "modules.dep")
     with pytest.raises(VaultError, match="depmod"):
-        vault.restore_modules(node.host, boot_set)
+        moduletrees.restore_modules(node.host, boot_set)
 
 
 def test_what_a_package_brought_is_not_written_over(tmp_path: Path) -> None:
@@ -463,7 +463,7 @@ def test_what_a_package_brought_is_not_written_over(tmp_path: Path) -> None:
     new = node.write(f"{TREE}/kernel/net/toy.ko.dpkg-new", "a newer build")
     new.replace(tmp_path / TREE / "kernel/net/toy.ko")
     (tmp_path / TREE / "kernel/fs/squash.ko.xz").unlink()
-    told = vault.restore_modules(node.host, boot_set)
+    told = moduletrees.restore_modules(node.host, boot_set)
     assert "others there are not those of" in told
     assert content_of(tmp_path / TREE) == {**MODULES, "kernel/net/toy.ko": "a newer build"}
     assert (tree / "kernel/net/toy.ko").read_text() == "module toy"
@@ -475,7 +475,7 @@ def test_a_damaged_kept_tree_is_not_put_back(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / TREE)
     overwrite(tree / "kernel/net/toy.ko")
     with pytest.raises(VaultError, match="is not what"):
-        vault.restore_modules(node.host, boot_set)
+        moduletrees.restore_modules(node.host, boot_set)
     assert not (tmp_path / TREE).exists()
     assert leftovers(node) == []
 
@@ -485,10 +485,10 @@ def test_modules_that_were_not_kept_cannot_be_put_back(tmp_path: Path) -> None:
     boot_set = node.boot_set()
     kept(node)
     node.write(f"{TREE}/modules.dep", "")
-    assert vault.restore_modules(node.host, boot_set) == ""
+    assert moduletrees.restore_modules(node.host, boot_set) == ""
     shutil.rmtree(tmp_path / TREE)
     with pytest.raises(VaultError, match="install its kernel's package again"):
-        vault.restore_modules(node.host, boot_set)
+        moduletrees.restore_modules(node.host, boot_set)
 
 
 # --- what was put back is taken away again ------------------------------------------------------
@@ -514,7 +514,7 @@ def test_drafts_of_those_who_were_killed_are_swept(tmp_path: Path, *, missing: b
     leave_drafts(node)
     if missing:
         shutil.rmtree(tmp_path / TREE)
-    assert bool(vault.restore_modules(node.host, boot_set)) is missing
+    assert bool(moduletrees.restore_modules(node.host, boot_set)) is missing
     assert drafts(node) == [FOREIGN]
 
 
@@ -522,7 +522,7 @@ def test_with_a_boot_set_the_drafts_of_its_modules_go(tmp_path: Path) -> None:
     node = make_node(tmp_path)
     boot_set, _ = kept_with_modules(node)
     leave_drafts(node)
-    vault.drop(node.host, boot_set.fingerprint)
+    bootsets.drop(node.host, boot_set.fingerprint)
     assert drafts(node) == [FOREIGN]
 
 
@@ -531,7 +531,7 @@ def test_a_draft_that_cannot_be_swept_is_told(tmp_path: Path) -> None:
     boot_set, _ = kept_with_modules(node)
     (tmp_path / DRAFTS[0]).write_text("no folder")
     with pytest.raises(VaultError, match="Not a directory"):
-        vault.restore_modules(node.host, boot_set)
+        moduletrees.restore_modules(node.host, boot_set)
 
 
 def test_a_tree_that_cannot_be_put_back_leaves_no_draft(tmp_path: Path) -> None:
@@ -540,7 +540,7 @@ def test_a_tree_that_cannot_be_put_back_leaves_no_draft(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / TREE)
     (tree / "kernel/net/toy.ko").write_text("damaged")
     with pytest.raises(VaultError, match="is not what"):
-        vault.restore_modules(node.host, boot_set)
+        moduletrees.restore_modules(node.host, boot_set)
     assert drafts(node) == []
 
 
@@ -553,7 +553,7 @@ def restored(node: Node) -> BootSet:
     shutil.rmtree(node.root / TREE)
     (node.root / f"boot/vmlinuz-{RELEASE}").unlink()
     node.write("/proc/sys/kernel/osrelease", "6.12.117-amd64\n")
-    vault.restore_modules(node.host, boot_set)
+    moduletrees.restore_modules(node.host, boot_set)
     return boot_set
 
 
@@ -561,9 +561,9 @@ def test_a_tree_that_was_put_back_goes_with_its_boot_set(tmp_path: Path) -> None
     node = make_node(tmp_path)
     boot_set = restored(node)
     node.write(LIST, "/.\n/lib\n/lib/modules\n")  # removed, and its configuration left
-    vault.drop(node.host, boot_set.fingerprint)
+    bootsets.drop(node.host, boot_set.fingerprint)
     assert not (tmp_path / TREE).exists()
-    vault.drop(node.host, boot_set.fingerprint)
+    bootsets.drop(node.host, boot_set.fingerprint)
 
 
 def test_a_tree_that_packages_brought_stays(tmp_path: Path) -> None:
@@ -571,7 +571,7 @@ def test_a_tree_that_packages_brought_stays(tmp_path: Path) -> None:
     boot_set, _ = kept_with_modules(node)
     (tmp_path / f"boot/vmlinuz-{RELEASE}").unlink()
     node.write("/proc/sys/kernel/osrelease", "6.12.117-amd64\n")
-    vault.drop(node.host, boot_set.fingerprint)
+    bootsets.drop(node.host, boot_set.fingerprint)
     assert content_of(tmp_path / TREE) == MODULES
 
 
@@ -592,7 +592,7 @@ def test_a_tree_that_is_needed_still_stays(tmp_path: Path, path: str, content: s
     node = make_node(tmp_path)
     boot_set = restored(node)
     node.write(path, content)
-    vault.drop(node.host, boot_set.fingerprint)
+    bootsets.drop(node.host, boot_set.fingerprint)
     assert content_of(tmp_path / TREE) == MODULES
 
 
@@ -601,7 +601,7 @@ def test_a_kernel_that_cannot_be_named_keeps_everything(tmp_path: Path) -> None:
     boot_set = restored(node)
     (tmp_path / "proc/sys/kernel/osrelease").unlink()
     with pytest.raises(VaultError, match="osrelease"):
-        vault.drop(node.host, boot_set.fingerprint)
+        bootsets.drop(node.host, boot_set.fingerprint)
     assert content_of(tmp_path / TREE) == MODULES
 
 
@@ -615,8 +615,8 @@ def test_a_power_cut_while_they_are_put_back_is_mended_the_next_time(
     gone = tmp_path / TREE if remove == "purge" else tmp_path / TREE / "kernel"
     shutil.rmtree(gone)
     with suppress(PowerCutError), power_for(effects, tmp_path):
-        vault.restore_modules(node.host, boot_set)
-    vault.restore_modules(node.host, boot_set)
+        moduletrees.restore_modules(node.host, boot_set)
+    moduletrees.restore_modules(node.host, boot_set)
     assert content_of(tmp_path / TREE) == MODULES
     assert leftovers(node) == []
 
@@ -628,9 +628,9 @@ def test_a_power_cut_leaves_a_whole_boot_set_with_modules_or_none(
     node = make_node(tmp_path)
     boot_set, sources = with_modules(node)
     with suppress(PowerCutError), power_for(effects, tmp_path):
-        vault.keep(node.host, boot_set, sources, hashed(node))
-    for fingerprint in vault.kept(node.host):
-        vault.verify(node.host, fingerprint)
-    vault.keep(node.host, boot_set, sources)
-    vault.verify(node.host, boot_set.fingerprint)
+        bootsets.keep(node.host, boot_set, sources, hashed(node))
+    for fingerprint in bootsets.kept(node.host):
+        bootsets.verify(node.host, fingerprint)
+    bootsets.keep(node.host, boot_set, sources)
+    bootsets.verify(node.host, boot_set.fingerprint)
     assert leftovers(node) == []

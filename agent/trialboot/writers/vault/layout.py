@@ -1,0 +1,100 @@
+"""Where what is kept lies, and how files get there: as links, else as copies if there is room."""
+
+import ctypes
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from trialboot.bootfiles import KEPT_FIRMWARE
+from trialboot.content import (
+    Cache,
+    link_file,
+    link_tree,
+)
+from trialboot.core.bootset import BootSet, Fingerprint, shown
+from trialboot.errors import VaultError
+from trialboot.host import Host
+
+KERNEL: Final = "vmlinuz"
+INITRD: Final = "initrd.img"
+MODULES: Final = "/lib/modules"
+_MEBIBYTE: Final = 1 << 20
+
+
+def firmware_of(fingerprint: Fingerprint) -> str:
+    """Name the kept firmware tree of a boot set."""
+    return f"{KEPT_FIRMWARE}/{fingerprint}/firmware"
+
+
+def modules_of(boot_set: BootSet) -> str:
+    """Name the kept module tree of a boot set."""
+    return f"{KEPT_FIRMWARE}/{boot_set.fingerprint}/modules/{boot_set.release}"
+
+
+def kept_modules(host: Host, boot_set: BootSet) -> Path:
+    """Give the kept module tree; the release is a word of a kernel image and becomes a path."""
+    if "/" in boot_set.release or boot_set.release.startswith("."):
+        raise VaultError(f"«{boot_set.release}» is no name of a module tree")
+    return host.path(modules_of(boot_set))
+
+
+def label(boot_set: BootSet) -> str:
+    """Name a boot set to people."""
+    return shown(boot_set.fingerprint)
+
+
+def draft_of(final: Path) -> Path:
+    """Name the folder that becomes this one once it is whole."""
+    return final.with_name(f".{final.name}.draft")
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder that may not be there. Raises `OSError`."""
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def bring(pairs: Iterable[tuple[Path, Path]], cache: Cache) -> None:
+    """Hard-link files; copy those that cannot be linked, if there is room for all of them."""
+    # A file that is kept is the file, never a link to it: /boot/vmlinuz may be one.
+    found = [(source.resolve(strict=True), target) for source, target in pairs]
+    copy_files([pair for pair in found if not link_file(*pair, cache)])
+
+
+def bring_tree(source: Path, target: Path, cache: Cache) -> None:
+    """Do so for a whole tree."""
+    copy_files(link_tree(source, target, cache))
+
+
+def copy_files(refused: list[tuple[Path, Path]]) -> None:
+    """Copy what could not be linked. Raises `VaultError` if there is no room for all of it."""
+    if not refused:
+        return
+    _check_room(refused)
+    for source, target in refused:
+        shutil.copy2(source, target)
+
+
+def _check_room(pairs: list[tuple[Path, Path]]) -> None:
+    needed = sum(source.stat().st_size for source, _ in pairs) + _MEBIBYTE
+    folder = pairs[0][1].parent
+    status = os.statvfs(folder)
+    free = status.f_bavail * status.f_frsize
+    if needed > free:
+        place = "/boot" if pairs[0][1].name in {KERNEL, INITRD} else KEPT_FIRMWARE
+        raise VaultError(
+            f"needs {-(-needed // _MEBIBYTE)} MiB, {place} has {free // _MEBIBYTE} MiB free: "
+            "remove an old kernel or enlarge /boot"
+        )
+
+
+def sync_file_system(folder: Path) -> None:
+    """Flush the one file system that holds a folder: sync(2) would wait for a dead NFS server."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
+    finally:
+        os.close(descriptor)
