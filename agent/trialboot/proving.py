@@ -54,6 +54,8 @@ def prove(host: Host, config: Config) -> Proof:
     if isinstance(found, Unknown):
         raise HostError(found.why)
     pods = found[:MOST_PODS]
+    if not pods:
+        return Proof(pods=())
     service = next((pod.service for pod in found if pod.service), None)
     targets = tuple(with_service(target, service) for target in config.prove.parsed)
     told = dict.fromkeys(targets, SILENCE)
