@@ -6,7 +6,6 @@ Layouts and numbers: include/uapi/linux/bpf.h of the kernel.
 import ctypes
 import errno
 import os
-import platform
 import re
 import struct
 from collections.abc import Callable, Iterator
@@ -44,7 +43,7 @@ _NUMBERED: Final = re.compile(r"_\d+$")
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _LIBC.syscall.restype = ctypes.c_long
 _LIBC.syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_uint)
-_MACHINE: Final = platform.machine()
+_MACHINE: Final = os.uname().machine
 _SYSCALL_NUMBERS: Final = {
     "x86_64": 321, "aarch64": 280, "ppc64le": 361, "s390x": 351, "riscv64": 280,
 }  # fmt: skip

@@ -68,26 +68,26 @@ def link_name(body: bytes) -> tuple[int, bytes]:
     Raises `OSError` if the message is cut short.
     """
     (number,) = unpack("=4xi", body)
-    names = (value for kind, value in _attributes(body, 16) if kind == _LINK_NAME)
-    return number, next(names, b"").partition(b"\0")[0]
+    name = parse_attributes(body, 16, until=_LINK_NAME).get(_LINK_NAME, b"")
+    return number, name.partition(b"\0")[0]
 
 
-def parse_attributes(chain: bytes, at: int = 0) -> Attributes:
-    """Split the chain of attributes that begins at `at`. Raises `OSError` if it is cut short."""
-    return dict(_attributes(chain, at))
+def parse_attributes(chain: bytes, at: int = 0, *, until: int | None = None) -> Attributes:
+    """Split the chain of attributes that begins at `at`, as far as the type `until`.
 
-
-def _attributes(chain: bytes, at: int) -> Iterator[tuple[int, bytes]]:
-    end, header = len(chain), _ATTRIBUTE.unpack_from
+    Raises `OSError` if it is cut short.
+    """
+    found, end, header = {}, len(chain), _ATTRIBUTE.unpack_from
     try:
-        while at < end:
+        while at < end and until not in found:
             length, kind = header(chain, at)
             if not 4 <= length <= end - at:  # noqa: PLR2004  the header's own length
                 raise cut_short()
-            yield kind & 0x3FFF, chain[at + 4 : at + length]
+            found[kind & 0x3FFF] = chain[at + 4 : at + length]
             at += (length + 3) & ~3
     except struct.error:
         raise cut_short() from None
+    return found
 
 
 def parse_dump(datagrams: Iterable[bytes]) -> tuple[bytes, ...]:

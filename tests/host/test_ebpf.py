@@ -11,10 +11,11 @@ import pytest
 
 from tests.host import bpf_loader
 from tests.host.bpf_loader import Attach, ProgType, TcParent
-from tests.host.conftest import Inside, sh
-from trialboot.core.facts import Attachment, Unknown
+from tests.host.conftest import Inside, own_sysfs, sh
+from trialboot.core.facts import Attachment, BpfObjects, Unknown
 from trialboot.host import Host
 from trialboot.readers.ebpf import parse_cgroup_root, read_attachments
+from trialboot.readers.ebpf_objects import read_objects
 
 pytestmark = pytest.mark.host
 
@@ -29,7 +30,9 @@ ip link set eth1 up
 def _read(cgroup: Path | None = None) -> list[Attachment]:
     read = read_attachments(_HOST, cgroup=str(cgroup) if cgroup else None)
     assert not isinstance(read, Unknown), read.why
-    return [one for one in read if one.place != "cgroup:root" or cgroup]
+    # Of the machine that the tests run on: its root cgroup, and its sockmaps and netfilter links.
+    ours = ("map:trialboot", "dev:", "netns:self", "cgroup:root" if cgroup else "dev:")
+    return [one for one in read if one.place.startswith(ours)]
 
 
 def _load(kind: ProgType, name: str, attach: int = 0) -> int:
@@ -195,6 +198,77 @@ def test_programs_of_the_namespace_are_read_back(
         return _read()
 
     assert inside(read) == [_on("netns:self", "netns", name, "mine", "netns")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "attach", "verdict"),
+    [
+        (ProgType.SK_MSG, Attach.SK_MSG_VERDICT, "msg_verdict"),
+        (ProgType.SK_SKB, Attach.SK_SKB_STREAM_VERDICT, "stream_verdict"),
+    ],
+)
+def test_programs_of_a_sockmap_are_read_back(
+    inside: Inside, kind: ProgType, attach: Attach, verdict: str
+) -> None:
+    def read() -> list[Attachment]:
+        target = bpf_loader.map_create(bpf_loader.SOCKMAP, "trialboot_00123")
+        bpf_loader.prog_attach(target, _load(kind, "redirect"), attach, flags=0)
+        return _read()
+
+    expected = _on("map:trialboot", "sockmap", verdict, "redirect", "sockmap")
+    assert inside(read) == [expected]
+
+
+def test_netfilter_programs_are_read_back(inside: Inside) -> None:
+    def read() -> list[Attachment]:
+        try:
+            program = _load(ProgType.NETFILTER, "my_filter", Attach.NETFILTER)
+            bpf_loader.netfilter_link(program, socket.AF_INET6, 3, 100)
+        except OSError as error:
+            if error.errno not in {errno.EINVAL, errno.EOPNOTSUPP, errno.EAFNOSUPPORT}:
+                raise
+            pytest.skip(f"this kernel has no netfilter programs: {error.strerror}")
+        return [one for one in _read() if one.program == "my_filter"]
+
+    assert inside(read) == [
+        _on("netns:self", "netfilter", "ipv6/output", "my_filter", "netfilter")
+    ]
+
+
+def test_both_programs_of_a_netkit_pair_are_read_back_at_the_hosts_end(inside: Inside) -> None:
+    def read() -> list[Attachment]:
+        try:
+            sh("ip link add nk0 type netkit")
+        except AssertionError as error:
+            pytest.skip(f"this kernel has no netkit: {str(error).splitlines()[0]}")
+        index = socket.if_nametoindex("nk0")
+        _link(_load(ProgType.SCHED_CLS, "primary"), index, Attach.NETKIT_PRIMARY)
+        _link(_load(ProgType.SCHED_CLS, "peer"), index, Attach.NETKIT_PEER)
+        return _read()
+
+    assert inside(read) == [
+        _on("dev:nk0", "skb", "egress", "primary", "netkit"),
+        _on("dev:nk0", "skb", "ingress", "peer", "netkit"),
+    ]
+
+
+def test_all_objects_and_pins_are_told(inside: Inside) -> None:
+    def read() -> BpfObjects | Unknown:
+        own_sysfs()
+        sh(_PAIR + "mkdir -p /sys/fs/bpf/cilium/endpoints/123")
+        program = _load(ProgType.SCHED_CLS, "trialboot_test")
+        bpf_loader.obj_pin(program, Path("/sys/fs/bpf/cilium/endpoints/123/prog"))
+        _map = bpf_loader.map_create(bpf_loader.SOCKMAP, "trialboot_00123")
+        _link(program, socket.if_nametoindex("eth0"), Attach.TCX_INGRESS)
+        return read_objects(_HOST)
+
+    objects = inside(read)
+    assert isinstance(objects, BpfObjects), objects
+    assert objects.programs >= 1
+    assert 1 <= len(objects.largest) <= 10
+    assert dict(objects.maps)["trialboot"] == 1
+    assert dict(objects.links)["tcx"] >= 1
+    assert "/sys/fs/bpf/cilium/endpoints/*/prog" in objects.pins
 
 
 def test_nothing_attached_is_nothing_and_not_unknown(inside: Inside) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "R0",
     "R1",
     "R2",
+    "SOCKMAP",
     "TINY",
     "XDP_SKB_MODE",
     "Attach",
@@ -33,7 +34,9 @@ __all__ = [
     "link_create",
     "link_detach",
     "load_word",
+    "map_create",
     "move",
+    "netfilter_link",
     "obj_get",
     "obj_pin",
     "prog_attach",
@@ -58,11 +61,14 @@ class ProgType(IntEnum):
     CGROUP_SKB = 8
     CGROUP_SOCK = 9
     SOCK_OPS = 13
+    SK_SKB = 14
     CGROUP_DEVICE = 15
+    SK_MSG = 16
     CGROUP_SOCK_ADDR = 18
     FLOW_DISSECTOR = 22
     CGROUP_SYSCTL = 23
     SK_LOOKUP = 30
+    NETFILTER = 32
 
 
 class Attach(IntEnum):
@@ -72,7 +78,9 @@ class Attach(IntEnum):
     CGROUP_INET_EGRESS = 1
     CGROUP_INET_SOCK_CREATE = 2
     CGROUP_SOCK_OPS = 3
+    SK_SKB_STREAM_VERDICT = 5
     CGROUP_DEVICE = 6
+    SK_MSG_VERDICT = 7
     CGROUP_INET4_BIND = 8
     CGROUP_INET6_BIND = 9
     CGROUP_INET4_CONNECT = 10
@@ -85,8 +93,11 @@ class Attach(IntEnum):
     CGROUP_UDP6_RECVMSG = 20
     SK_LOOKUP = 36
     XDP = 37
+    NETFILTER = 45
     TCX_INGRESS = 46
     TCX_EGRESS = 47
+    NETKIT_PRIMARY = 54
+    NETKIT_PEER = 55
 
 
 class TcParent(IntEnum):
@@ -108,7 +119,10 @@ NAME_SIZE: Final = 15  # what BPF_OBJ_NAME_LEN leaves beside the final zero
 ALLOW_MULTI: Final = 2
 XDP_SKB_MODE: Final = 2
 
+SOCKMAP: Final = 15
+
 _SYSCALL: Final = {"x86_64": 321, "aarch64": 280, "ppc64le": 361, "s390x": 351, "riscv64": 280}
+_MAP_CREATE: Final = 0
 _PROG_LOAD: Final = 5
 _OBJ_PIN: Final = 6
 _OBJ_GET: Final = 7
@@ -163,11 +177,14 @@ _HARMLESS: Final = {
     ProgType.CGROUP_SKB: 1,
     ProgType.CGROUP_SOCK: 1,
     ProgType.SOCK_OPS: 1,
+    ProgType.SK_SKB: 1,
     ProgType.CGROUP_DEVICE: 1,
+    ProgType.SK_MSG: 1,
     ProgType.CGROUP_SOCK_ADDR: 1,
     ProgType.FLOW_DISSECTOR: 0,
     ProgType.CGROUP_SYSCTL: 1,
     ProgType.SK_LOOKUP: 1,
+    ProgType.NETFILTER: 1,
 }
 TINY: Final = {kind: move(R0, answer) + EXIT for kind, answer in _HARMLESS.items()}
 """The smallest program of each type: it lets everything pass."""
@@ -227,10 +244,23 @@ def _prog_load(
     return _bpf(_PROG_LOAD, attr)
 
 
+def map_create(map_type: int, name: str) -> int:
+    """Make a map of one entry, from a number to a number of 32 bits."""
+    return _bpf(_MAP_CREATE, struct.pack("=IIIIIII16s", map_type, 4, 4, 1, 0, 0, 0, name.encode()))
+
+
 def link_create(prog_fd: int, target: int, attach_type: int, flags: int = 0) -> int:
     """Attach by a link (target: cgroup or netns descriptor, or ifindex); closing it detaches."""
     return _bpf(
         _LINK_CREATE, struct.pack("=IIIIQQQQ", prog_fd, target, attach_type, flags, 0, 0, 0, 0)
+    )
+
+
+def netfilter_link(prog_fd: int, family: int, hook: int, priority: int) -> int:
+    """Attach to a netfilter hook of this network namespace; closing the link detaches."""
+    target = (family, hook, priority, 0)
+    return _bpf(
+        _LINK_CREATE, struct.pack("=IIIIIIiIQQ", prog_fd, 0, Attach.NETFILTER, 0, *target, 0, 0)
     )
 
 
