@@ -9,6 +9,7 @@ import os
 import re
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Final, NamedTuple, TypeAlias
 
 Attributes: TypeAlias = ctypes.Array[ctypes.c_char]
@@ -16,6 +17,8 @@ Attributes: TypeAlias = ctypes.Array[ctypes.c_char]
 Syscall: TypeAlias = Callable[[int, Attributes], int]
 """bpf(2): a command and its attributes, which the kernel may change. Raises `OSError`."""
 
+MAP_CREATE: Final = 0
+PROG_LOAD: Final = 5
 PROG_GET_NEXT_ID: Final = 11
 MAP_GET_NEXT_ID: Final = 12
 PROG_GET_FD_BY_ID: Final = 13
@@ -39,6 +42,8 @@ MAPS: Final = Kind(MAP_GET_NEXT_ID, MAP_GET_FD_BY_ID, 88)
 LINKS: Final = Kind(LINK_GET_NEXT_ID, LINK_GET_FD_BY_ID, 64)
 _PROGRAM_NAME: Final = 64  # where struct bpf_prog_info and bpf_map_info have the name
 _MAP_NAME: Final = 24
+_TAG: Final = slice(8, 16)
+_VERIFIED: Final = 216
 _NUMBERED: Final = re.compile(r"_\d+$")
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _LIBC.syscall.restype = ctypes.c_long
@@ -50,8 +55,18 @@ _SYSCALL_NUMBERS: Final = {
 _LSM_CGROUP: Final = 43
 _ROOM: Final = 64  # programs at one place, to begin with
 _MOST_ROOM: Final = 4096
+_LOG: Final = 1 << 16  # bytes that are kept of what the verifier says
+_LOAD_TRIES: Final = 5  # the verifier answers EAGAIN while a signal is pending
 NO_SUCH_PLACE: Final = (errno.ENOENT, errno.ENODEV, errno.ENXIO)
 """Errors of a place that went away meanwhile."""
+
+
+class RefusedError(OSError):
+    """The kernel refused a program; `log` is what its verifier wrote, which may be nothing."""
+
+    def __init__(self, number: int, log: str) -> None:
+        super().__init__(number, os.strerror(number), "bpf(2) PROG_LOAD")
+        self.log = log
 
 
 def bpf(command: int, attributes: Attributes, machine: str = _MACHINE) -> int:
@@ -123,17 +138,32 @@ def described(syscall: Syscall, kind: Kind, id_: int) -> bytes | None:
     if descriptor is None:
         return None
     try:
-        info = ctypes.create_string_buffer(kind.size)
-        wanted = struct.pack("=IIQ", descriptor, kind.size, ctypes.addressof(info))
-        syscall(OBJ_GET_INFO_BY_FD, ctypes.create_string_buffer(wanted, 16))
-        return info.raw
+        return info_of(syscall, kind, descriptor)
     finally:
         os.close(descriptor)
+
+
+def info_of(syscall: Syscall, kind: Kind, descriptor: int) -> bytes:
+    """Give what the kernel tells of an open object. Raises `OSError`."""
+    info = ctypes.create_string_buffer(kind.size)
+    wanted = struct.pack("=IIQ", descriptor, kind.size, ctypes.addressof(info))
+    syscall(OBJ_GET_INFO_BY_FD, ctypes.create_string_buffer(wanted, 16))
+    return info.raw
 
 
 def program_name(info: bytes) -> str:
     """Give a program's name as the kernel keeps it, cut to 15 characters."""
     return _name(info, _PROGRAM_NAME)
+
+
+def program_tag(info: bytes) -> str:
+    """Give the hash over a program's instructions, in hex."""
+    return info[_TAG].hex()
+
+
+def verified_instructions(info: bytes) -> int:
+    """Give how many instructions the verifier walked; 0 before 5.16, which does not tell."""
+    return int(struct.unpack_from("=I", info, _VERIFIED)[0])
 
 
 def map_name(info: bytes) -> str:
@@ -146,3 +176,52 @@ def map_name(info: bytes) -> str:
 
 def _name(info: bytes, at: int) -> str:
     return info[at : at + 16].partition(b"\0")[0].decode(errors="replace")
+
+
+def loaded_tags(syscall: Syscall) -> Iterator[str]:
+    """Give the tags of all programs that are loaded now. Raises `OSError`."""
+    for id_ in ids(syscall, PROGRAMS):
+        info = described(syscall, PROGRAMS, id_)
+        if info is not None:
+            yield program_tag(info)
+
+
+def create_map(syscall: Syscall, kind: int, *, key: int, value: int, entries: int) -> int:
+    """Make a map without a name, and give its descriptor. Sizes in bytes. Raises `OSError`."""
+    fields = struct.pack("=IIIIIII16s", kind, key, value, entries, 0, 0, 0, b"")
+    return syscall(MAP_CREATE, ctypes.create_string_buffer(fields, len(fields)))
+
+
+def load_program(
+    syscall: Syscall, kind: int, instructions: bytes, *, expected_attach: int = 0
+) -> int:
+    """Load a program and give its descriptor.
+
+    Raises `RefusedError` with what the verifier says: it is only asked for that after a refusal,
+    for a log costs time.
+    """
+    try:
+        return _load(syscall, kind, instructions, expected_attach, None)
+    except OSError as error:
+        number = error.errno or errno.EINVAL
+    log = ctypes.create_string_buffer(_LOG)
+    try:
+        return _load(syscall, kind, instructions, expected_attach, log)
+    except OSError as error:
+        raise RefusedError(number, log.value.decode(errors="replace")) from error
+
+
+def _load(
+    syscall: Syscall, kind: int, instructions: bytes, expected_attach: int, log: Attributes | None
+) -> int:
+    code = ctypes.create_string_buffer(instructions, len(instructions))
+    licence = ctypes.create_string_buffer(b"GPL")
+    asked = (1, _LOG, ctypes.addressof(log)) if log is not None else (0, 0, 0)
+    addresses = (len(instructions) // 8, ctypes.addressof(code), ctypes.addressof(licence))
+    fields = struct.pack(
+        "=IIQQIIQII16sII", kind, *addresses, *asked, 0, 0, b"trialboot", 0, expected_attach
+    )
+    for _ in range(_LOAD_TRIES - 1):
+        with suppress(BlockingIOError):
+            return syscall(PROG_LOAD, ctypes.create_string_buffer(fields, len(fields)))
+    return syscall(PROG_LOAD, ctypes.create_string_buffer(fields, len(fields)))

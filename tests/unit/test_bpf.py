@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+import struct
 
 import pytest
 
@@ -100,3 +101,74 @@ def test_a_processor_without_a_number_for_bpf_is_refused_not_guessed() -> None:
 def test_the_true_system_call_tells_its_errno() -> None:
     with pytest.raises(OSError, match=r"bpf\(2\) command 999"):
         bpf.bpf(999, ctypes.create_string_buffer(64))
+
+
+def _open() -> int:
+    return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def test_the_tags_of_all_programs_are_walked_also_where_one_goes_away() -> None:
+    def kernel(command: int, attributes: bpf.Attributes) -> int:
+        (id_,) = struct.unpack_from("=I", attributes)
+        if command == bpf.PROG_GET_NEXT_ID:
+            if id_ == 3:
+                raise FileNotFoundError
+            struct.pack_into("=I", attributes, 4, id_ + 1)
+            return 0
+        if command == bpf.PROG_GET_FD_BY_ID:
+            if id_ == 2:
+                raise FileNotFoundError
+            return _open()
+        assert command == bpf.OBJ_GET_INFO_BY_FD
+        (info,) = struct.unpack_from("=Q", attributes, 8)
+        ctypes.memmove(info + 8, b"\xaa" * 8, 8)
+        return 0
+
+    assert list(bpf.loaded_tags(kernel)) == ["aa" * 8] * 2
+
+
+def test_an_error_on_the_walk_is_raised() -> None:
+    def kernel(_command: int, _attributes: bpf.Attributes) -> int:
+        raise PermissionError(errno.EPERM, "no")
+
+    with pytest.raises(PermissionError):
+        list(bpf.loaded_tags(kernel))
+
+
+def test_a_refusal_is_asked_for_once_more_with_a_log() -> None:
+    asked: list[int] = []
+
+    def kernel(command: int, attributes: bpf.Attributes) -> int:
+        assert command == bpf.PROG_LOAD
+        kind, count, _, _, level, size, log = struct.unpack_from("=IIQQIIQ", attributes)
+        asked.append(level)
+        assert (kind, count, bool(size)) == (3, 2, bool(level))
+        if level:
+            ctypes.memmove(log, b"R1 is not a scalar\n\0", 20)
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    with pytest.raises(bpf.RefusedError) as refused:
+        bpf.load_program(kernel, 3, bytes(16))
+    assert (refused.value.errno, refused.value.log) == (errno.EINVAL, "R1 is not a scalar\n")
+    assert asked == [0, 1]
+
+
+def test_a_verifier_that_was_interrupted_is_asked_again() -> None:
+    left = [BlockingIOError()] * 3
+
+    def kernel(_command: int, attributes: bpf.Attributes) -> int:
+        if left:
+            raise left.pop()
+        assert struct.unpack_from("=I", attributes, 68) == (14,)
+        return 7
+
+    assert bpf.load_program(kernel, 18, bytes(8), expected_attach=14) == 7
+
+
+def test_a_map_is_made_as_it_is_asked_for() -> None:
+    def kernel(command: int, attributes: bpf.Attributes) -> int:
+        assert command == bpf.MAP_CREATE
+        assert struct.unpack_from("=IIII", attributes) == (3, 4, 4, 1)
+        return 5
+
+    assert bpf.create_map(kernel, 3, key=4, value=4, entries=1) == 5

@@ -22,6 +22,8 @@ EXPOSURE = {
     "trialboot-pin.service": 20,
     "trialboot-prove.service": 30,  # entering namespaces found by processes: SYS_ADMIN, SYS_PTRACE
     "trialboot-snapshot.service": 20,
+    "trialboot-keep-objects.service": 25,  # loads programs, and opens the agent's root folder
+    "trialboot-load-test.service": 19,  # loads programs
     "trialboot-verify.service": 23,  # walking all eBPF programs takes CAP_SYS_ADMIN
 }
 ANALYZE = shutil.which("systemd-analyze")
@@ -85,7 +87,11 @@ def test_the_run_folder_outlives_every_unit(name: str) -> None:
 def test_only_what_boots_by_itself_is_installed(name: str) -> None:
     unit = configparser.ConfigParser(strict=False, interpolation=None)
     unit.read(SYSTEMD / name)
-    starts = {"trialbootd.service": "WantedBy", "trialboot-boot-check.service": "RequiredBy"}
+    starts = {
+        "trialbootd.service": "WantedBy",
+        "trialboot-boot-check.service": "RequiredBy",
+        "trialboot-load-test.service": "WantedBy",
+    }
     assert unit.has_section("Install") == (name in starts)
 
 
