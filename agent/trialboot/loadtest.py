@@ -45,8 +45,11 @@ _LEAST_AVAILABLE: Final = 512  # MiB
 _AVAILABLE: Final = re.compile(r"^MemAvailable: +(\d+) kB$", re.MULTILINE)
 
 
-def _tags() -> Iterator[str]:
-    return loaded_tags(bpf)
+def _tags() -> tuple[str, ...]:
+    try:
+        return tuple(loaded_tags(bpf))
+    except OSError as error:
+        raise HostError(f"the loaded programs cannot be walked: {error.strerror}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ def test_what_is_kept_is_given_back_and_only_root_may_read_it(tmp_path: Path) ->
 def test_a_damaged_or_missing_copy_is_unknown(tmp_path: Path) -> None:
     host = Host(root=tmp_path)
     digest = objects.keep(host, b"object")
-    (tmp_path / FOLDER / digest).write_bytes(b"objekt")
+    (tmp_path / FOLDER / digest).write_bytes(b"damage")
     assert objects.recall(host, digest) == Unknown("its copy is damaged")
     objects.forget_others(host, ())
     assert objects.recall(host, digest) == Unknown(
