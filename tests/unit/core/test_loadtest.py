@@ -82,6 +82,11 @@ def test_what_proves_nothing_is_a_note(
     assert why in note
 
 
+def test_a_rebuild_of_the_same_version_must_take_what_the_node_compiled() -> None:
+    found = replace(tried(REFUSED), release="6.12.57+deb13.1-amd64")
+    assert load_check(KEPT, found, BOOT).answer is Answer.FAIL
+
+
 def test_an_older_kernel_must_take_what_an_image_ships() -> None:
     found = replace(tried(REFUSED, SHIPPED), release="6.1.0-40-amd64")
     assert load_check(KEPT, found, BOOT).answer is Answer.FAIL
