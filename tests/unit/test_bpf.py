@@ -112,12 +112,12 @@ def test_the_tags_of_all_programs_are_walked_also_where_one_goes_away() -> None:
         (id_,) = struct.unpack_from("=I", attributes)
         if command == bpf.PROG_GET_NEXT_ID:
             if id_ == 3:
-                raise FileNotFoundError
+                raise FileNotFoundError(errno.ENOENT, "gone")
             struct.pack_into("=I", attributes, 4, id_ + 1)
             return 0
         if command == bpf.PROG_GET_FD_BY_ID:
             if id_ == 2:
-                raise FileNotFoundError
+                raise FileNotFoundError(errno.ENOENT, "gone")
             return _open()
         assert command == bpf.OBJ_GET_INFO_BY_FD
         (info,) = struct.unpack_from("=Q", attributes, 8)
