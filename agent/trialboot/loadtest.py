@@ -24,8 +24,10 @@ from trialboot.core.loadtest import (
     Refused,
     Tried,
     is_evidence,
+    load_check,
 )
 from trialboot.core.record import parse, plain
+from trialboot.core.verdict import Check
 from trialboot.errors import HostError
 from trialboot.host import Host
 from trialboot.readers import kernel
@@ -96,6 +98,18 @@ def run(host: Host, *, seconds: float, ask: Kernels = THIS_KERNEL) -> LoadTest:
     return LoadTest(
         boot=boot, release=runs.release, objects=tried, probes=probes, seconds=round(took, 3)
     )
+
+
+def answer(host: Host) -> Check:
+    """Give the check of this boot, from what is kept and what its load test left."""
+    return load_check(*records(host), kernel.read_boot_id(host))
+
+
+def records(
+    host: Host,
+) -> tuple[Manifest | Unknown | None, LoadTest | Unknown | None]:
+    """Give what is kept, and what the last load test of this boot found."""
+    return store.load(host, MANIFEST, Manifest), store.load(host, RESULT, LoadTest)
 
 
 def keep(host: Host, *, seconds: float, ask: Kernels = THIS_KERNEL) -> Manifest | None:

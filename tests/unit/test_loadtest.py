@@ -8,7 +8,7 @@ import pytest
 
 from trialboot import loadtest
 from trialboot.core.facts import Unknown
-from trialboot.core.loadtest import Accepted, LoadTest, Manifest, Program, Refused, load_check
+from trialboot.core.loadtest import Accepted, LoadTest, Manifest, Program, Refused
 from trialboot.core.verdict import Answer
 from trialboot.errors import HostError
 from trialboot.host import Host
@@ -59,7 +59,8 @@ def kept(host: Host) -> Manifest:
 
 
 def judged(host: Host, found: LoadTest) -> Answer:
-    return load_check(kept(host), found, found.boot).answer
+    store.save(host, loadtest.RESULT, found)
+    return loadtest.answer(host).answer
 
 
 def test_what_is_kept_was_tried_and_is_tried_on_another_kernel(tmp_path: Path) -> None:
