@@ -91,9 +91,9 @@ def _foreign_macs(case: Case) -> list[Finding]:
     before = {macs.pods: macs for macs in case.contract.mac_origins}
     found = []
     for macs in case.now.mac_origins:
-        promised = before.get(macs.pods)
-        fresh = sorted(set(macs.origins) - set(promised.origins)) if promised else []
-        if promised and fresh:
+        promised = before.get(macs.pods, macs)
+        fresh = sorted(set(macs.origins) - set(promised.origins))
+        if fresh:
             words = (
                 f"MACs of pod interfaces {macs.pods} are {' and '.join(fresh)} now, "
                 f"were {' and '.join(promised.origins)}: something else names or sets them"

@@ -121,7 +121,7 @@ def _renames(promised: tuple[NodeLink, ...], there: tuple[NodeLink, ...]) -> dic
             continue
         same = [other for other in fresh if _is_same_device(link, other)]
         if len(same) == 1:
-            found[link.name] = same[0].name
+            found[link.name] = same.pop().name
     return found
 
 
@@ -133,8 +133,6 @@ def _is_same_device(one: NodeLink, other: NodeLink) -> bool:
 
 def _under_new_names(contract: Contract, names: Mapping[str, str]) -> Contract:
     """Write the contract as if its devices had had their new names all along."""
-    if not names:
-        return contract
     places = {f"dev:{old}": f"dev:{new}" for old, new in names.items()}
 
     def moved(link: str) -> str:

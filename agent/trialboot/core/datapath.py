@@ -98,9 +98,10 @@ def pod_routes(case: Case) -> tuple[list[Finding], list[str]]:
 
 def pod_rules(case: Case) -> tuple[list[Finding], list[str]]:
     """Tell which pods no rule names where one did: findings, and notes."""
-    if isinstance(case.now.routes, Unknown):
+    there = case.now.pod_rules
+    if isinstance(there, Unknown):
         return [], []  # it is the routes that tell whose address a rule names
-    return _routing(case, "a rule", case.contract.pod_rules, case.now.pod_rules)
+    return _routing(case, "a rule", case.contract.pod_rules, there)
 
 
 def _routing(
@@ -145,7 +146,7 @@ def _uncovered(
     for promise in promises:
         there = present.get(promise.pods, 0)
         # A pod that comes between the reads of links and programs is in one of them alone.
-        base = max(had.get(promise.pods, 0), promise.had)
+        base = max(had.get(promise.pods, promise.had), promise.had)
         if not there:
             empty[promise.pods] = f"no pod interface {promise.pods} now, {base} before"
         elif promise.has * base < promise.had * there:

@@ -129,7 +129,7 @@ class Picture:
     remote_routes: tuple[RemoteRoutes, ...]
     pod_routes: tuple[PodRoutes, ...]
     rules: tuple[NodeRule, ...] | Unknown
-    pod_rules: tuple[PodRules, ...]
+    pod_rules: tuple[PodRules, ...] | Unknown
     neighbours: tuple[Neighbours, ...] | Unknown
     sysctls: tuple[Setting, ...] | Unknown
 
@@ -189,8 +189,6 @@ def _known(part: _T | Unknown, then: Callable[[_T], _F]) -> _F | Unknown:
 
 def _place_of(attachment: Attachment, names: _Names) -> str | None:
     """Name the class of pods that an attachment is on; None for one of the node."""
-    if not attachment.place.startswith("dev:"):
-        return None
     return names.pods(attachment.place.removeprefix("dev:"))
 
 
@@ -379,10 +377,14 @@ def _node_rules(network: Network) -> tuple[NodeRule, ...] | Unknown:
     return _rules(tuple(rule for rule in rules if is_the_nodes_rule(rule, addresses)))
 
 
-def _pod_rules(network: Network, names: _Names, young: frozenset[str]) -> tuple[PodRules, ...]:
+def _pod_rules(
+    network: Network, names: _Names, young: frozenset[str]
+) -> tuple[PodRules, ...] | Unknown:
     routes, rules = network.routes, network.rules
-    if isinstance(routes, Unknown) or isinstance(rules, Unknown):
-        return ()
+    if isinstance(routes, Unknown):
+        return routes
+    if isinstance(rules, Unknown):
+        return rules
     return pod_rules_of(rules, tuple(r for r in routes if r.link not in young), names.pods)
 
 

@@ -7,6 +7,7 @@ Sources: cilium/cilium pkg/datapath/loader, projectcalico/calico felix/bpf.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from trialboot.core.cni import PROGRAMS, owner_of
@@ -33,6 +34,7 @@ class Role:
         return f"{self.place}|{self.hook}|{self.direction}|{self.program}"
 
 
+@lru_cache(maxsize=1024)
 def role_name(program: str) -> str:
     """Give a program's one name from what the kernel or the filter shows of it.
 

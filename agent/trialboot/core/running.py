@@ -71,7 +71,7 @@ def agent_check(promise: CniPromise, cni: Cni, pin: tuple[str, ...] = ()) -> Che
         seen = [agent for agent in cni.agents if agent.name == name]
         ill = _ill_words(name, seen)
         refused = [line for agent in seen for line in agent.refusals]
-        looping = any((agent.restarts or 0) >= RESTARTS_THAT_PROVE for agent in seen)
+        looping = _most_restarts(seen) >= RESTARTS_THAT_PROVE
         if refused and looping:
             proven = True
             ill = ill or f"{name} was restarted {_most_restarts(seen)} times in this boot"

@@ -26,8 +26,7 @@ def settings_of(
         head, middle, tail = _interface_in(sysctl.name)
         link = middle.replace("/", ".")
         if link not in young:
-            name = pods(link) if link else None
-            values.setdefault(f"{head}{name or middle}{tail}", set()).add(sysctl.value)
+            values.setdefault(f"{head}{pods(link) or middle}{tail}", set()).add(sysctl.value)
     return tuple(
         sorted(Setting(name=name, values=tuple(sorted(seen))) for name, seen in values.items())
     )

@@ -143,8 +143,17 @@ def told(story: Story) -> Told:
     return Told(outcome=None, at=0)
 
 
+NETWORK_CHECKS = ("roles", "pods", "links", "routes", "rules", "neighbours", "sysctls", "agents")
+
+
+def _names(contract: Contract | None, node: Node) -> tuple[str, ...]:
+    network = NETWORK_CHECKS if contract else ("healthy",)
+    return (*network, "units", "processes", *(check.name for check in node.proof))
+
+
 def _told(story: Story, contract: Contract | None, verdict: Verdict, at: int) -> Told:
     last = story.shows[-1]
+    assert tuple(check.name for check in verdict.checks) == _names(contract, last)
     reasons = verdict.reasons
     if verdict.outcome is SOUND:
         assert reasons == (f"all {len(verdict.checks)} checks passed",), reasons

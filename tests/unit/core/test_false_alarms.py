@@ -69,7 +69,7 @@ ITS_LINK = "(its link comes with pods, programs or other nodes)"
 
 def upgraded(node: Node) -> Node:
     """Show the same CNI in another version."""
-    return node.with_agent("*c*", image="cni:v2@sha256:bb", age=90.0)
+    return node.with_agent(image="cni:v2@sha256:bb", age=90.0)
 
 
 def reconfigured(node: Node) -> Node:
@@ -142,6 +142,25 @@ VIRTUAL_MACHINES = FLANNEL.plus(
 )
 ADVERTISED = CILIUM.plus(
     routes=(route("default", protocol=RA, gateway="fe80::1", family=INET6),),
+)
+CHAINED_AWS = AWS.plus(attachments=(on("eth0", "ingress", "cil_from_netdev"),))
+CHAINED_FLANNEL = FLANNEL.plus(attachments=(on("eth0", "ingress", "cil_from_netdev"),))
+ONLY_ON_PODS = CILIUM.less("attachments", "dev:eth0 *", "cgroup:*", "dev:cil*", "dev:lxc_h*")
+ONLY_ON_NODE = with_lxc(CILIUM, LXC, carried=0)
+UNCONFIGURED = replace(CILIUM, cni=replace(CILIUM.cni, configuration=None))
+HALF = with_lxc(CILIUM, ("lxc01", "lxc02", "lxc03", "lxc04"), carried=2)
+NETKIT_CNI = UNKNOWN_CNI.mapped("links", lambda x: replace(x, kind="netkit") if x.elsewhere else x)
+DOTTED = UNKNOWN_CNI.plus(
+    links=pod_links(("odd.1", "odd.2")),
+    attachments=(on("odd.1", "ingress", "odd_pod"), on("odd.2", "ingress", "odd_pod")),
+    sysctls=(
+        Sysctl(name="net.ipv4.conf.odd/1.rp_filter", value="0"),
+        Sysctl(name="net.ipv4.conf.odd/2.rp_filter", value="1"),
+    ),
+)
+AWS_V6 = AWS.plus(
+    routes=(route("fd00::1", device=ENI[0], protocol=BOOT, family=INET6),),
+    rules=(rule(254, destination="fd00::1/128", family=INET6),),
 )
 TWO_NODES = FLANNEL.less("routes", "10.244.3.0/24 *").less("neighbours", "* 10.244.3.0")
 TWO_CALICO_NODES = CALICO.less("routes", "10.244.3.0/26 *")
@@ -383,6 +402,54 @@ HARMLESS: dict[str, Story] = {
         FLANNEL,
         FLANNEL.mapped("links", lambda x: replace(x, mac_origin="set") if x.mac_origin else x),
     ),
+    "where a pod's MAC came from cannot be read": same(
+        CILIUM,
+        CILIUM.mapped("links", lambda x: replace(x, mac_origin="") if x.name == LXC[0] else x),
+    ),
+    "routes of a routing daemon lead to pods, and the node is drained": same(
+        CALICO_EBPF.mapped(
+            "routes", lambda r: replace(r, protocol=80) if r.link.startswith("cali") else r
+        ),
+        CALICO_EBPF.without_link(*CALI),
+        notes=("no pod interface cali* now, 2 before",),
+    ),
+    "a prefix that came with the pods' links": same(
+        CALICO.plus(routes=(route("fe80::/64", device=CALI[0], protocol=KERNEL, family=INET6),)),
+        CALICO,
+    ),
+    "permanent neighbours of pods go with them": same(
+        CILIUM.plus(
+            neighbours=tuple(Neighbour(link=n, address="10.244.1.9", mac="0a") for n in LXC)
+        ),
+        with_lxc(CILIUM, ()),
+        notes=(NO_LXC,),
+    ),
+    "pods of IPv6 have other addresses": same(
+        AWS_V6,
+        AWS_V6.less("routes", "fd00::1 dev *")
+        .less("rules", "from  to fd00::1/128 *")
+        .plus(
+            routes=(route("fd00::2", device=ENI[0], protocol=BOOT, family=INET6),),
+            rules=(rule(254, destination="fd00::2/128", family=INET6),),
+        ),
+    ),
+    "the CNI has a rule for an address that is no pod's": same(
+        AWS.plus(routes=(route("10.0.0.99/32"),), rules=aws_rules(99)),
+        AWS.plus(routes=(route("10.0.0.99/32"),)),
+    ),
+    "the upgraded CNI of AWS has programs in place of rules": same(
+        AWS,
+        upgraded(AWS).less("rules", "*10.0.0.1[0-2]/32*"),
+        notes=(
+            (
+                "a rule of IPv4 is on 0 of 3 pod interfaces eni*, was on 3 of 3 "
+                "(the CNI itself was changed)"
+            ),
+        ),
+    ),
+    "settings of a pod whose name has a dot": same(
+        DOTTED, DOTTED.with_sysctl("net.ipv4.conf.odd/1.rp_filter", "1")
+    ),
     # --- links
     "the network device has another name and the same MAC": same(
         RICH,
@@ -466,6 +533,64 @@ HARMLESS: dict[str, Story] = {
             attachments=(on("testTcx", "ingress", "cali_tc_preambl"),),
         ),
         CALICO_EBPF,
+    ),
+    "a tunnel of a program is as the operator wants it, whatever its kind": same(
+        CILIUM, WITH_VPN, amendments=added("link: tun0", "route: 10.9.0.0/24 dev tun0")
+    ),
+    "the MAC of what is made by software is nobody's": same(
+        CILIUM,
+        CILIUM.mapped("links", lambda x: replace(x, mac="0c:ff") if x.kind == "vxlan" else x),
+    ),
+    "the MAC of a device could not be read before": same(
+        CILIUM.mapped("links", lambda x: replace(x, mac="", permanent_mac="")), CILIUM
+    ),
+    "the MAC of a device cannot be read now": same(
+        CILIUM, CILIUM.mapped("links", lambda x: replace(x, mac="", permanent_mac=""))
+    ),
+    "a new device has the MAC of one that is there": same(
+        CILIUM,
+        CILIUM.plus(links=(replace(nic(), name="eth9", bus="0000:09:00.0"),)),
+        notes=("new link eth9 (device)",),
+    ),
+    "a renamed device whose MAC could not be read before": same(
+        CILIUM.mapped("links", lambda x: replace(x, mac="", permanent_mac="")),
+        renamed(CILIUM, "eth0", "ens3"),
+        notes=("link eth0 is now ens3",),
+    ),
+    "a renamed device whose MAC cannot be read now": same(
+        CILIUM,
+        renamed(CILIUM, "eth0", "ens3").mapped(
+            "links", lambda x: replace(x, mac="", permanent_mac="") if x.bus else x
+        ),
+        notes=("link eth0 is now ens3",),
+    ),
+    "a renamed device that has no MAC burnt into it, and no bus address": same(
+        CILIUM.mapped("links", lambda x: replace(x, permanent_mac="", bus="")),
+        renamed(CILIUM, "eth0", "ens3").mapped(
+            "links", lambda x: replace(x, permanent_mac="", bus="")
+        ),
+        notes=("link eth0 is now ens3",),
+    ),
+    "a further device of AWS had a network of its own": same(
+        AWS.plus(routes=(route("10.0.9.0/24", device="eth1", protocol=KERNEL),)),
+        AWS.without_link("eth1"),
+        notes=(
+            f"link eth1 (device) is gone or has no carrier {PASSING}",
+            f"route 10.0.9.0/24 dev eth1 table 254 is gone {ITS_LINK}",
+            f"route default via 10.0.0.1 dev eth1 table 2 is gone {ITS_LINK}",
+        ),
+    ),
+    "Cilium is chained to AWS, and a further device is taken away": same(
+        CHAINED_AWS,
+        CHAINED_AWS.without_link("eth1"),
+        notes=(
+            f"link eth1 (device) is gone or has no carrier {PASSING}",
+            f"route default via 10.0.0.1 dev eth1 table 2 is gone {ITS_LINK}",
+        ),
+    ),
+    "Calico's start probes a node whose pods are told by their other end": same(
+        UNKNOWN_CNI,
+        UNKNOWN_CNI.plus(links=(link("cali_nk_probe", "veth", elsewhere=True),)),
     ),
     # --- routes, rules, neighbours
     "one of several other nodes has left": same(
@@ -570,6 +695,21 @@ HARMLESS: dict[str, Story] = {
         CILIUM.with_sysctl(f"net.ipv4.conf.{LXC[0]}.rp_filter", "2"),
         CILIUM.with_sysctl("net.ipv4.conf.lxc0*.rp_filter", "2"),
     ),
+    "pods differed, and now all have what none had": same(
+        CALICO.with_sysctl(f"net.ipv4.conf.{CALI[0]}.rp_filter", "0"),
+        CALICO.with_sysctl("net.ipv4.conf.cali*.rp_filter", "2"),
+        notes=("sysctl net.ipv4.conf.cali*.rp_filter is 2, was 0 or 1",),
+    ),
+    "a setting that is 1, and is neither forwarding nor a bridge's": same(
+        FLANNEL.with_sysctl("net.ipv4.conf.all.rp_filter", "1"),
+        FLANNEL,
+        notes=("sysctl net.ipv4.conf.all.rp_filter is 2, was 1",),
+    ),
+    "another setting of Cilium's devices": same(
+        CILIUM.plus(sysctls=(Sysctl(name="net.ipv4.conf.cilium_host.accept_local", value="0"),)),
+        CILIUM.plus(sysctls=(Sysctl(name="net.ipv4.conf.cilium_host.accept_local", value="1"),)),
+        notes=("sysctl net.ipv4.conf.cilium_host.accept_local is 1, was 0",),
+    ),
     "bridged packets are nothing to Cilium": same(
         CILIUM.plus(sysctls=(Sysctl(name="net.bridge.bridge-nf-call-iptables", value="1"),)),
         CILIUM.plus(sysctls=(Sysctl(name="net.bridge.bridge-nf-call-iptables", value="0"),)),
@@ -595,6 +735,38 @@ HARMLESS: dict[str, Story] = {
             ),
         ),
     ),
+    "somebody's program on the node goes, where the CNI has its own on pods": same(
+        ONLY_ON_PODS.plus(attachments=(on("eth0", "ingress", "bpftrace_probe"),)),
+        ONLY_ON_PODS,
+        notes=("eBPF bpftrace_probe is missing at dev:eth0 ingress (skb) (not the CNI's)",),
+    ),
+    "somebody's program on pods goes, where the CNI has its own on the node": same(
+        ONLY_ON_NODE.plus(attachments=(on(LXC[0], "ingress", "bpftrace_pod"),)),
+        ONLY_ON_NODE,
+        notes=(
+            (
+                "eBPF bpftrace_pod is on 0 of 3 pod interfaces lxc* ingress, was on 1 of 3 "
+                "(not the CNI's)"
+            ),
+        ),
+    ),
+    "the upgraded CNI has programs on pods alone": same(
+        ONLY_ON_PODS.plus(attachments=(on("eth0", "ingress", "cil_from_netdev"),)),
+        upgraded(ONLY_ON_PODS),
+        notes=(
+            (
+                "eBPF cil_from_netdev is missing at dev:eth0 ingress (skb) "
+                "(the CNI itself was changed)"
+            ),
+        ),
+    ),
+    "the upgraded CNI has programs on the node alone": same(
+        ONLY_ON_NODE.plus(attachments=(on("eth0", "egress", "cil_to_netdev"),)),
+        upgraded(ONLY_ON_NODE).less("attachments", "dev:eth0 egress *"),
+        notes=(
+            "eBPF cil_to_netdev is missing at dev:eth0 egress (skb) (the CNI itself was changed)",
+        ),
+    ),
     # --- new things
     "new things are told": same(
         CILIUM,
@@ -618,6 +790,9 @@ HARMLESS: dict[str, Story] = {
         ),
     ),
     # --- agents, services
+    "another CNI is configured, and the agent of the old one still runs": same(
+        OVN, replace(OVN, cni=replace(OVN.cni, configuration=CILIUM.cni.configuration))
+    ),
     "an agent was started again twice": same(CILIUM, CILIUM.with_agent(restarts=2, age=30.0)),
     "an agent was started again often, and stays up": same(
         CILIUM, CILIUM.with_agent(restarts=9, age=120.0)
@@ -721,6 +896,12 @@ HARMLESS: dict[str, Story] = {
         outcome=SOUND,
         notes=(NO_LXC,),
     ),
+    "a newer healthy sample has another coverage": Story(
+        learned=HALF,
+        earlier=with_lxc(CILIUM, ("lxc01", "lxc02", "lxc03", "lxc04", "lxc05")),
+        shows=(with_lxc(CILIUM, ("lxc05", "lxc06"), carried=1),),
+        outcome=SOUND,
+    ),
     # --- what nothing was promised of may be unreadable
     "neighbours that nobody promised cannot be read": same(
         CILIUM, replace(CILIUM, neighbours=Unknown("EPERM"))
@@ -740,6 +921,27 @@ HARMLESS: dict[str, Story] = {
         notes=FIRST,
     ),
 }
+
+
+def each_sample(node: Node, *parts: str) -> tuple[Node, ...]:
+    """Show in each sample one pod more, which has what `parts` say: all that others lack."""
+    return tuple(
+        node.plus(links=pod_links((name,), "set" if name.startswith("eni") else "random")).plus(
+            **{part: _of_young(part, name, 60 + n) for part in parts}
+        )
+        for n in range(10)
+        for name in (f"eni0a1b2c3d4f{n}" if node.cni == AWS.cni else f"lxc0f{n}",)
+    )
+
+
+def _of_young(part: str, name: str, number: int) -> tuple[object, ...]:
+    made: dict[str, tuple[object, ...]] = {
+        "attachments": (on(name, "ingress", "cil_from_contai"),),
+        "routes": aws_routes((name,), number),
+        "rules": aws_rules(number),
+    }
+    return made[part]
+
 
 OPEN: dict[str, Story] = {
     "two nodes, the other one left": unsure(
@@ -910,6 +1112,29 @@ WORSE_STILL: dict[str, Story] = {
         FLANNEL.with_agent("flanneld", age=0.0),
         "flanneld does not run, it did before",
     ),
+    "the upgraded CNI has its programs on pods of another class": worse(
+        CILIUM.plus(
+            links=pod_links(("azv01",)), attachments=(on("azv01", "ingress", "cil_from_contai"),)
+        ),
+        upgraded(with_lxc(CILIUM, LXC, carried=0)).plus(
+            links=pod_links(("azv01",)), attachments=(on("azv01", "ingress", "cil_from_contai"),)
+        ),
+        BARE_LXC.format(0, 3),
+    ),
+    **{
+        f"a program is missing, and {words} is no upgrade": worse(
+            learned,
+            shows.less("attachments", "dev:eth0 egress *"),
+            "eBPF cil_to_netdev is missing at dev:eth0 egress (skb)",
+        )
+        for words, learned, shows in (
+            ("an image that shows only now", CILIUM.with_agent(image=""), CILIUM),
+            ("an image that shows no longer", CILIUM, CILIUM.with_agent(image="")),
+            ("a configuration that shows only now", UNCONFIGURED, CILIUM),
+            ("a configuration that shows no longer", CILIUM, UNCONFIGURED),
+            ("another agent", CILIUM, WITH_PROXY),
+        )
+    },
     # --- places
     "the renamed device has no program": worse(
         CILIUM,
@@ -960,6 +1185,31 @@ WORSE_STILL: dict[str, Story] = {
         CILIUM.plus(links=(replace(nic(), name="eth9", bus="0000:09:00.0"),)),
         CILIUM,
         "link eth9 (device) is gone or has no carrier",
+    ),
+    "devices without MAC, at different bus addresses": worse(
+        CILIUM.mapped("links", lambda x: replace(x, mac="", permanent_mac="")),
+        renamed(CILIUM, "eth0", "ens3").mapped(
+            "links",
+            lambda x: replace(x, mac="", permanent_mac="", bus=x.bus and "0000:07:00.0"),
+        ),
+        *ETH0_GONE,
+        notes=NEW_ENS3,
+    ),
+    "the renamed device forwards nothing": worse(
+        RICH,
+        renamed(RICH, "eth0", "ens3").with_sysctl("net.ipv6.conf.ens3.forwarding", "0"),
+        "sysctl net.ipv6.conf.ens3.forwarding is 0, was 1",
+        notes=("link eth0 is now ens3",),
+    ),
+    "a link without MTU is of another kind": worse(
+        CILIUM.plus(links=(link("odd0", "can", mtu=0),)),
+        CILIUM.plus(links=(link("odd0", "vcan", mtu=0),)),
+        "link odd0 (can) is gone or has no carrier",
+    ),
+    "a tunnel whose other end is elsewhere is the node's": worse(
+        CILIUM.plus(links=(link("wg0", "wireguard", elsewhere=True),)),
+        CILIUM,
+        "link wg0 (wireguard) is gone or has no carrier",
     ),
     "the device has no carrier": worse(
         CILIUM,
@@ -1033,6 +1283,32 @@ WORSE_STILL: dict[str, Story] = {
         UNKNOWN_CNI.less("attachments", f"dev:{ODD[0]} *"),
         "eBPF odd_pod is on 1 of 2 pod interfaces veth* ingress, was on 2 of 2",
     ),
+    "a pod by netkit of an unknown CNI is bare": worse(
+        NETKIT_CNI,
+        NETKIT_CNI.less("attachments", f"dev:{ODD[0]} *"),
+        "eBPF odd_pod is on 1 of 2 pod interfaces netkit* ingress, was on 2 of 2",
+    ),
+    "young pods do not make up for a bare one": Story(
+        learned=CILIUM,
+        shows=each_sample(with_lxc(CILIUM, LXC, carried=2), "attachments"),
+        outcome=WORSE,
+        reasons=(BARE_LXC.format(2, 3),),
+    ),
+    "young pods do not make up for a route": Story(
+        learned=AWS,
+        shows=each_sample(AWS.less("routes", f"* dev {ENI[0]} *"), "routes"),
+        outcome=WORSE,
+        reasons=(
+            "a route of IPv4 is on 2 of 3 pod interfaces eni*, was on 3 of 3",
+            "a rule of IPv4 is on 2 of 3 pod interfaces eni*, was on 3 of 3",
+        ),
+    ),
+    "young pods do not make up for a rule": Story(
+        learned=AWS,
+        shows=each_sample(AWS.less("rules", "*10.0.0.10/32*"), "routes", "rules"),
+        outcome=WORSE,
+        reasons=("a rule of IPv4 is on 2 of 3 pod interfaces eni*, was on 3 of 3",),
+    ),
     "fewer than half of the pods have the program that half had": worse(
         with_lxc(CILIUM, ("lxc01", "lxc02", "lxc03", "lxc04"), carried=2),
         with_lxc(CILIUM, ("lxc05", "lxc06", "lxc07"), carried=1),
@@ -1067,6 +1343,13 @@ WORSE_STILL: dict[str, Story] = {
         ),
         "MACs of pod interfaces lxc* are permanent and set now, were random and stolen: "
         "something else names or sets them",
+    ),
+    "the MACs of pods are set, and Cilium is chained to flannel": worse(
+        CHAINED_FLANNEL,
+        CHAINED_FLANNEL.mapped(
+            "links", lambda x: replace(x, mac_origin="set") if x.mac_origin else x
+        ),
+        "MACs of pod interfaces veth* are set now, were random: something else names or sets them",
     ),
     # --- routes, rules, neighbours
     **{
@@ -1224,6 +1507,16 @@ WORSE_STILL: dict[str, Story] = {
         KUBE_ROUTER.less("sysctls", "net.bridge.*"),
         "sysctl net.bridge.bridge-nf-call-iptables is not there, was 1",
     ),
+    "bridged packets are not seen, and Cilium is chained to flannel": worse(
+        CHAINED_FLANNEL,
+        CHAINED_FLANNEL.with_sysctl("net.bridge.*", "0"),
+        "sysctl net.bridge.bridge-nf-call-iptables is 0, was 1",
+    ),
+    "the filter is on, and it is Cilium by its programs alone": worse(
+        UNCONFIGURED,
+        UNCONFIGURED.with_sysctl("net.ipv4.conf.all.rp_filter", "2"),
+        "sysctl net.ipv4.conf.all.rp_filter is 2, was 0",
+    ),
     "the filter is on for one of the pods": worse(
         CILIUM,
         CILIUM.with_sysctl(f"net.ipv4.conf.{LXC[0]}.rp_filter", "2"),
@@ -1269,6 +1562,22 @@ WORSE_STILL: dict[str, Story] = {
         "the kernel refused cilium-agent: failed to probe",
         at=60,
     ),
+    "one of two processes of an agent was refused": worse(
+        CILIUM,
+        replace(
+            CILIUM,
+            cni=replace(
+                CILIUM.cni,
+                agents=(
+                    agent("cilium-agent", age=500.0, restarts=1),
+                    agent("cilium-agent", age=500.0, restarts=4, refusals=("failed to probe",)),
+                ),
+            ),
+        ),
+        "cilium-agent was restarted 4 times in this boot",
+        "the kernel refused cilium-agent: failed to probe",
+        at=60,
+    ),
     "an agent is between two starts": worse(
         CILIUM,
         CILIUM.with_agent(restarts=None, age=0.0),
@@ -1304,6 +1613,18 @@ WORSE_STILL: dict[str, Story] = {
         "a rule of IPv4 is on 0 of 3 pod interfaces eni*, was on 3 of 3",
         earlier=AWS,
     ),
+    "a drained node keeps how many pods had the program": worse(
+        with_lxc(CILIUM, ()),
+        with_lxc(CILIUM, ("lxc05", "lxc06", "lxc07"), carried=1),
+        "eBPF cil_from_container is on 1 of 3 pod interfaces lxc* ingress, was on 2 of 4",
+        earlier=HALF,
+    ),
+    "a newer sample has another number of pods": worse(
+        HALF,
+        with_lxc(CILIUM, ("lxc05", "lxc06", "lxc07"), carried=1),
+        "eBPF cil_from_container is on 1 of 3 pod interfaces lxc* ingress, was on 2 of 4",
+        earlier=with_lxc(CILIUM, ("lxc01", "lxc02", "lxc03", "lxc04", "lxc05")),
+    ),
     "what the operator pinned outlives a healthy sample without it": worse(
         CILIUM.less("attachments", "dev:eth0 egress *"),
         CILIUM.less("attachments", "dev:eth0 egress *"),
@@ -1311,7 +1632,26 @@ WORSE_STILL: dict[str, Story] = {
         earlier=CILIUM,
         amendments=pinned("role: dev:eth0|skb|egress|cil_to_netdev"),
     ),
-    # --- words
+    # --- words, and when they are said
+    "what fails at the end was not known before": Story(
+        learned=CILIUM,
+        shows=(
+            *(replace(CILIUM, rules=Unknown("EPERM")),) * 6,
+            CILIUM.less("rules", "*lookup 2004"),
+        ),
+        outcome=WORSE,
+        reasons=("rule from all fwmark 0x200/0xf00 lookup 2004 is gone",),
+    ),
+    "what cannot be read is no reason beside what fails": worse(
+        CILIUM,
+        replace(CILIUM.less("links", "cilium_net"), rules=Unknown("EPERM")),
+        "link cilium_net (veth) is gone or has no carrier",
+    ),
+    "twelve things are gone": worse(
+        CILIUM.plus(rules=tuple(rule(n) for n in range(300, 312))),
+        CILIUM,
+        *(f"rule from all lookup {n} is gone" for n in range(300, 312)),
+    ),
     "a hundred things are gone, and twelve are told": worse(
         CILIUM.plus(rules=tuple(rule(n) for n in range(300, 400))),
         CILIUM,
