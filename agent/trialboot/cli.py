@@ -152,7 +152,7 @@ def _state_now(host: Host, config: Config) -> dict[str, Any]:
 def _state_of(host: Host, mode: str, trial: Trial, outlook: Outlook | None) -> dict[str, Any]:
     return report.state_of(
         report.View(
-            at=snapshot.moment(host),
+            at=host.moment(),
             mode=mode,
             trial=trial,
             outlook=outlook,

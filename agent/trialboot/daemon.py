@@ -31,6 +31,8 @@ from trialboot.resident.telling import Telling
 from trialboot.writers import store
 
 VERIFY: Final = "trialboot-verify.service"
+KEEP_OBJECTS: Final = "trialboot-keep-objects.service"
+"""Keeps what the CNI has compiled, for the load test of the next boot; minds its own business."""
 RENDER: Final = "trialboot-render.service"
 WATCHDOG: Final = 60.0
 
@@ -179,6 +181,8 @@ class Daemon:
         self._conduct.advance(Judged(at=judgement.at, boot=judgement.boot, verdict=verdict))
         journal.judged(self._conduct.decision.trial)
         self._judging.end(self._conduct.config.verify.repeat_seconds)
+        if verdict.outcome is Outcome.SOUND:
+            self._jobs.start(KEEP_OBJECTS)
         if not self._looking.manager:
             self._looking.look()
 

@@ -186,6 +186,10 @@ class Host:
         """Give the place of an absolute path of the host below our root."""
         return self.root / absolute.lstrip("/")
 
+    def moment(self) -> str:
+        """Give the time as all records have it: RFC 3339, UTC, whole seconds."""
+        return self.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+
     def read_text(self, absolute: str) -> str:
         """Read a text file. Raises `HostError` that names the file and why."""
         try:

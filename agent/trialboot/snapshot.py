@@ -34,7 +34,7 @@ def take(host: Host, cache: Cache) -> Snapshot:
 
     `cache` holds what was hashed before, and afterwards what was hashed now.
     """
-    now = moment(host)
+    now = host.moment()
     runs = kernel.read_kernel(host)
     installed, condition = _package_database(host)
     return Snapshot(
@@ -50,11 +50,6 @@ def take(host: Host, cache: Cache) -> Snapshot:
         boot_next=efi.read_boot_next(host),
         evidence=evidence.read_evidence(host),
     )
-
-
-def moment(host: Host) -> str:
-    """Give the time as all records have it: RFC 3339, UTC, whole seconds."""
-    return host.now().strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def firmware_folder(host: Host) -> str:

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from trialboot import operatorchecks, proving
+from trialboot import loadtest, operatorchecks, proving
 from trialboot.amendments import read_amendments
 from trialboot.config import Config
 from trialboot.core.checks import healthy_check, missing_modules, network_checks
 from trialboot.core.cni import REFUSAL
-from trialboot.core.comparison import Terms
+from trialboot.core.comparison import Terms, is_changed
 from trialboot.core.contract import (
     Amendments,
     Contract,
@@ -18,6 +18,7 @@ from trialboot.core.contract import (
     renewed,
 )
 from trialboot.core.facts import Observation, Unknown
+from trialboot.core.loadtest import excused
 from trialboot.core.operatorchecks import operator_check
 from trialboot.core.outlook import Judgement
 from trialboot.core.proof import proof_check
@@ -28,7 +29,6 @@ from trialboot.host import Host
 from trialboot.observation import observe
 from trialboot.readers import kernel, processes, units
 from trialboot.readers.cni.logs import read_splats
-from trialboot.snapshot import moment
 from trialboot.writers import store
 
 Progress = Callable[[str], None]
@@ -52,7 +52,7 @@ def verify(host: Host, config: Config, progress: Progress) -> tuple[Judgement, O
     promise = _Promise(contract=_contract_of(host), amendments=read_amendments(host))
     verdict, seen = _watch(host, config, promise, progress)
     explained = _explained(host, promise, verdict, seen)
-    return Judgement(boot=boot, at=moment(host), verdict=explained), seen
+    return Judgement(boot=boot, at=host.moment(), verdict=explained), seen
 
 
 def _contract_of(host: Host) -> Contract | Unknown | None:
@@ -135,11 +135,18 @@ def _ask(
         )
         learned = network_checks(contract, seen.network, terms)
         agents = agent_check(contract.cni, seen.cni, promise.amendments.pin)
-        return (*learned, agents, *_running(host, config))
+        load = _load(host, changed=is_changed(contract.cni, terms.cni))
+        return (*learned, agents, *_running(host, config), load)
     if isinstance(contract, Unknown):
         why = f"the contract cannot be read: {contract.why}"
-        return (check_of("contract", undecided=[why]), *_running(host, config))
-    return (healthy_check(seen.network), *_running(host, config))
+        return (check_of("contract", undecided=[why]), *_running(host, config), _load(host))
+    return (healthy_check(seen.network), *_running(host, config), _load(host))
+
+
+def _load(host: Host, *, changed: bool = False) -> Check:
+    """Give what the load test found; of another CNI than the one that was kept it proves nothing."""
+    check = loadtest.answer(host)
+    return excused(check) if changed else check
 
 
 def _running(host: Host, config: Config) -> tuple[Check, ...]:

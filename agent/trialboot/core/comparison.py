@@ -88,13 +88,13 @@ def case_of(contract: Contract, network: Network, terms: Terms) -> Case:
         pinned=terms.pinned,
         ignored=terms.amendments.ignore,
         owners=owners,
-        changed=_is_changed(contract.cni, terms.cni),
+        changed=is_changed(contract.cni, terms.cni),
         profiles=tuple(p for p in PROFILES if p is profile or p.name in owners),
         renames=tuple(renames.items()),
     )
 
 
-def _is_changed(promised: CniPromise, now: CniPromise | None) -> bool:
+def is_changed(promised: CniPromise, now: CniPromise | None) -> bool:
     """Tell a CNI that was upgraded or configured anew; what is not known is no change."""
     if now is None:
         return False
