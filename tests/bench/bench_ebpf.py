@@ -23,7 +23,9 @@ from tests.host.conftest import own_sysfs, run_inside, sh
 _ROUNDS: Final = 5
 _AGENT: Final = Path(__file__).parents[2] / "agent"
 _ENVIRONMENT: Final = {**os.environ, "PYTHONPATH": str(_AGENT)}
-_IMPORT: Final = "from trialboot.host import Host\nfrom trialboot.snapshot import take_network\n"
+_IMPORT: Final = (
+    "from trialboot.host import Host\nfrom trialboot.observation import take_network\n"
+)
 # VmHWM: ru_maxrss is handed down by whoever started the process.
 _SAMPLE: Final = f"""{_IMPORT}
 network = take_network(Host())

@@ -1,6 +1,8 @@
 """Links, addresses, routes, rules and neighbours made with ip(8) are read back."""
 
 import subprocess
+import time
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +27,7 @@ ip link add eth0 address 02:00:00:00:00:01 mtu 1400 type veth peer name eth1
 ip addr add 10.1.0.1/24 dev eth0
 ip link set eth0 up
 ip link set eth1 up
+until ip link show up dev eth0 | grep -q "state UP"; do sleep 0.01; done  # carrier comes later
 """
 
 
@@ -194,6 +197,22 @@ def test_the_origin_of_a_mac_is_read_back(inside: Inside) -> None:
 
     links = {link.name: link.mac_origin for link in inside(read).links}
     assert links == {"lo": "permanent", "veth0": "random", "veth1": "set"}
+
+
+def test_a_link_whose_other_end_is_in_a_pod_is_told(inside: Inside) -> None:
+    def read() -> Network:
+        pod = subprocess.Popen(["unshare", "--net", "sleep", "60"])  # noqa: S607
+        try:
+            while Path(f"/proc/{pod.pid}/ns/net").samefile("/proc/self/ns/net"):
+                time.sleep(0.01)
+            peer = f"type veth peer name eth0 netns {pod.pid}"
+            return _read(f"ip link add lxc1 {peer}\nip link add veth0 type veth peer name veth1")
+        finally:
+            pod.kill()
+            pod.wait()
+
+    links = {link.name: link.elsewhere for link in inside(read).links}
+    assert links == {"lo": False, "lxc1": True, "veth0": False, "veth1": False}
 
 
 def test_a_name_of_any_bytes_is_read_back(inside: Inside) -> None:

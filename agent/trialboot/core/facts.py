@@ -258,11 +258,13 @@ class Attachment:
     """One eBPF program at one place of the datapath, without anything that a reboot renumbers."""
 
     place: str
-    """`dev:NAME`, `cgroup:root`, `netns:self`."""
+    """`dev:NAME`, `cgroup:root`, `netns:self`, `map:NAME` without a number at its end."""
     hook: str
-    """`skb`, `xdp`, `cgroup`, `netns`: one word for tc, tcx and netkit, which CNIs interchange."""
+    """`xdp`, `cgroup`, `netns`, `netfilter`, `sockmap`, or `skb`: one word for tc, tcx and netkit,
+    which CNIs interchange."""
     direction: str
-    """`ingress`, `egress`, a cgroup attach type such as `inet4_connect`, or empty."""
+    """`ingress`, `egress`, a cgroup attach type such as `inet4_connect`, a netfilter hook such as
+    `ipv4/input`, or empty."""
     program: str
     """The program's name, cut by the kernel to 15 characters, or the filter's."""
     via: str

@@ -61,6 +61,7 @@ RULES: Final = Subject("rules", 34, 12)
 
 _FAMILIES: Final = {2: 4, 10: 16}  # IPv4, IPv6: bytes of an address. Dumps have others beside.
 _IFF_UP: Final = 0x1
+_LINK_NETNSID: Final = 37
 _WITH_CARRIER: Final = (b"\0", b"\6")  # IF_OPER_UNKNOWN, IF_OPER_UP
 _PERMANENT: Final = 0x80  # NUD_PERMANENT
 _CLONED: Final = 0x200  # RTM_F_CLONED: a cached answer, not a route
@@ -126,6 +127,7 @@ def parse_link(
         permanent_mac=found.get(54, b"").hex(":"),
         bus=text(found.get(56, b"")),
         mac_origin=mac_origin(name),
+        elsewhere=_LINK_NETNSID in found,
     )
     return (link,)
 

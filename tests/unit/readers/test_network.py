@@ -104,6 +104,7 @@ def test_a_link_is_told_whole() -> None:
         10: 3,
         16: b"\x06",
         18: attribute(1, b"veth\0"),
+        37: 0,
         54: b"\x02\0\0\0\0\x02",
         56: b"0000:3b:00.0\0",
     }
@@ -120,6 +121,7 @@ def test_a_link_is_told_whole() -> None:
             permanent_mac="02:00:00:00:00:02",
             bus="0000:3b:00.0",
             mac_origin="ETH0",
+            elsewhere=True,
         ),
     )
 
@@ -129,6 +131,7 @@ def test_a_plain_device_has_only_its_name() -> None:
 
     told = (found.kind, found.mac, found.mtu, found.master, found.permanent_mac, found.bus)
     assert told == ("", "", 0, "", "", "")
+    assert not found.elsewhere
     assert found.name == "tun0"
 
 
