@@ -56,6 +56,12 @@ def dump(
     return dump(netlink, kind, body, sleep, tries - 1)
 
 
+def ask(netlink: Netlink, kind: int, body: bytes) -> tuple[bytes, ...]:
+    """Give the bodies of the messages that answer a request which is no dump. Raises `OSError`."""
+    # With NLM_F_ACK the kernel ends the answer as it ends a dump: with an error, or the number 0.
+    return parse_dump(netlink(struct.pack("=IHHII", 16 + len(body), kind, 0x5, 1, 0) + body))
+
+
 def dump_links(netlink: Netlink, sleep: Callable[[float], None]) -> tuple[bytes, ...]:
     """Give all RTM_NEWLINK messages of this network namespace. Raises `OSError`."""
     return dump(netlink, _GET_LINK, _LINKS, sleep)

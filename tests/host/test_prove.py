@@ -254,6 +254,20 @@ def test_three_pods_are_tried_the_health_endpoint_first(inside: Inside) -> None:
     assert answers(proof) == {OTHER: ""}
 
 
+def test_a_nested_nodes_pod_with_the_same_indexes_is_not_ours(inside: Inside) -> None:
+    def look() -> tuple[bool, ...]:
+        with node() as made, machine() as nested, machine(SERVICE) as inner:
+            pair = "type veth peer index 61 name eth0 netns"
+            own = made.stack.enter_context(machine())
+            sh(f"ip link add index 60 name lxc1a2b {pair} {own}")
+            within(nested, f"ip link add index 60 name lxc9f {pair} {inner}")
+            pods = read_pods(Host())
+            assert isinstance(pods, tuple)
+            return tuple(pod.namespace.pid == own for pod in pods)
+
+    assert inside(look) == (True,)
+
+
 def test_what_is_no_pod_is_not_entered(inside: Inside) -> None:
     def look() -> tuple[Any, Proof]:
         with node() as made:

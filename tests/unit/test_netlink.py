@@ -95,6 +95,17 @@ def test_a_dump_interrupted_five_times_is_given_up() -> None:
     assert asked[0] == struct.pack("=IHHII", 20, 18, 0x301, 1, 0) + b"body"
 
 
+def test_what_is_no_dump_asks_for_the_acknowledgement_that_ends_it() -> None:
+    asked: list[bytes] = []
+
+    def answer(request: bytes) -> list[bytes]:
+        asked.append(request)
+        return [message(88, b"told"), message(2, struct.pack("=i", 0))]
+
+    assert netlink.ask(answer, 90, b"body") == (b"told",)
+    assert asked == [struct.pack("=IHHII", 20, 90, 0x5, 1, 0) + b"body"]
+
+
 def test_an_error_is_not_asked_for_again() -> None:
     def refused(_request: bytes) -> list[bytes]:
         raise OSError(errno.ENOBUFS, "No buffer space available")

@@ -4,6 +4,7 @@ The home of pyroute2: here are few messages, a handful of links and routes a pod
 of both families is shorter than one of our own. It serves in any namespace that a thread is in.
 """
 
+import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,15 +16,15 @@ from trialboot.core.cni import NODE_DEVICES, pod_class
 from trialboot.core.facts import Unknown
 from trialboot.core.proof import Means, Way
 from trialboot.host import Host
+from trialboot.netlink import ask, exchange, parse_attributes, unpack
 from trialboot.netns import Namespace, inside, namespace_of, own_inode
 
 Message: TypeAlias = Any
 """A netlink message of pyroute2, whose versions agree on `message[field]` and `get_attr(name)`."""
 
-Ends: TypeAlias = Mapping[tuple[int, int], str]
-"""The host's ends of pod links: index of the other end, index of this one, and its name.
-
-Two ends that name each other are a pair, for an index is unique on the host."""
+Ends: TypeAlias = Mapping[int, tuple[str, int]]
+"""The host's ends of pod links, by the id that the kernel gave the other end's namespace in ours:
+its name, and the index of the other end. Indexes alone pair also with a nested node's pods."""
 
 _MOST_NAMESPACES: Final = 512
 _MOST_ASKED: Final = 16  # processes of a namespace, for their environment
@@ -33,6 +34,8 @@ _FAMILIES: Final = (2, 10)  # IPv4, IPv6
 _TABLE_MAIN: Final = 254
 _UNICAST: Final = 1
 _INIT: Final = 1  # the host's own: in no pod
+_GET_NSID: Final = 90  # RTM_GETNSID, linux/net_namespace.h
+_NSID, _OF_PID = 1, 2  # NETNSA_NSID, NETNSA_PID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,12 +72,12 @@ def read_pods(host: Host) -> tuple[Pod, ...] | Unknown:
 def parse_ends(links: Iterable[Message]) -> Ends:
     """Find the host's ends of pod links, whose other ends are in other namespaces."""
     named = ((link, link.get_attr("IFLA_IFNAME")) for link in links)
-    return {
-        (link.get_attr("IFLA_LINK"), link["index"]): name
+    ends = {
+        link.get_attr("IFLA_LINK_NETNSID"): (name, link.get_attr("IFLA_LINK") or 0)
         for link, name in named
-        if (name in NODE_DEVICES or pod_class(name))
-        and link.get_attr("IFLA_LINK_NETNSID") is not None
+        if name in NODE_DEVICES or pod_class(name)
     }
+    return {nsid: end for nsid, end in ends.items() if nsid is not None}
 
 
 def parse_gateway(routes: Iterable[Message]) -> str:
@@ -132,27 +135,32 @@ def _namespace(host: Host, pid: int) -> Namespace | PermissionError | None:
 def _read_pod(host: Host, processes: Sequence[Namespace], ends: Ends) -> Pod | None:
     """Look into a namespace; None if it is no pod's, or is gone."""
     try:
+        end = ends.get(_namespace_id(processes[0].pid))
+        if end is None:
+            return None
         with inside(host, processes[0]):
-            links = _dump(lambda netlink: netlink.get_links())
-            pair = next((pair for pair in map(_pair, links) if pair in ends), None)
-            gateway = _gateway() if pair else ""
+            gateway = _gateway()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    if pair is None:
-        return None
-    link = ends[pair]
+    link, index = end
     return Pod(
         kind=pod_class(link) or link,
         link=link,
-        index=pair[0],
+        index=index,
         gateway=gateway,
         namespace=processes[0],
         service=_service(host, processes),
     )
 
 
-def _pair(link: Message) -> tuple[int, int]:
-    return link["index"], link.get_attr("IFLA_LINK") or 0
+def _namespace_id(pid: int) -> int:
+    """Ask which id a process's namespace has in ours; -1 if none: no link leads there.
+
+    pyroute2 can ask that from 0.7 on.
+    """
+    body = struct.pack("=BxxxHHI", 0, 8, _OF_PID, pid)
+    answers = (parse_attributes(answer, 4) for answer in ask(exchange, _GET_NSID, body))
+    return next((unpack("=i", told[_NSID])[0] for told in answers if _NSID in told), -1)
 
 
 def _gateway() -> str:

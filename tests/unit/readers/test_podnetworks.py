@@ -33,10 +33,10 @@ def test_the_ends_of_pods_are_told_by_name_and_by_their_other_namespace() -> Non
         link("lxc_health", 6, link=9, link_netnsid=1),
         link("cali0a", 7, link=3, link_netnsid=2),
         link("docker0", 8),
-        Message(index=9, attrs=[("IFLA_IFNAME", "lxc77"), ("IFLA_LINK", 10)]),
+        Message(index=9, attrs=[("IFLA_IFNAME", "lxc77"), ("IFLA_LINK", 10)]),  # both ends here
         Message(index=1, attrs=[("IFLA_IFNAME", "lo")]),
     ]
-    assert parse_ends(links) == {(2, 5): "lxc1a2b", (9, 6): "lxc_health", (3, 7): "cali0a"}
+    assert parse_ends(links) == {0: ("lxc1a2b", 2), 1: ("lxc_health", 9), 2: ("cali0a", 3)}
 
 
 @pytest.mark.parametrize(
