@@ -21,7 +21,7 @@ from trialboot.core.facts import Observation, Unknown
 from trialboot.core.loadtest import excused
 from trialboot.core.operatorchecks import operator_check
 from trialboot.core.outlook import Judgement
-from trialboot.core.proof import proof_check
+from trialboot.core.proof import Proof, proof_check
 from trialboot.core.running import agent_check, is_ill, process_check, unit_check
 from trialboot.core.trial import Phase
 from trialboot.core.verdict import Answer, Check, Outcome, Sample, Verdict, check_of, settle
@@ -144,7 +144,7 @@ def _ask(
 
 
 def _load(host: Host, *, changed: bool = False) -> Check:
-    """Give what the load test found; of another CNI than the one that was kept it proves nothing."""
+    """Give what the load test found; of another CNI than was kept it proves nothing."""
     check = loadtest.answer(host)
     return excused(check) if changed else check
 
@@ -198,6 +198,13 @@ def learn_from(host: Host, judgement: Judgement, seen: Observation) -> Contract 
     contract = renewed(old, fresh, pin) if isinstance(old, Contract) else fresh
     _keep_contract(host, contract)
     return contract
+
+
+def remember_proof(host: Host, judgement: Judgement) -> None:
+    """Keep what a sound boot reached from its pods: what later ones are held against."""
+    proof = store.load(host, proving.RECORD, Proof)
+    if judgement.verdict.outcome is Outcome.SOUND and isinstance(proof, Proof):
+        proving.remember(host, proof)
 
 
 def _learned(host: Host, judgement: Judgement, seen: Observation) -> Contract | Unknown:

@@ -30,8 +30,9 @@ from trialboot.writers import store
 HERE: Final = Path(__file__).parent
 BOOT: Final = BootId("boot-now")
 AT: Final = "2026-01-01T00:00:00Z"
-SNAPSHOT, VERIFY, PIN, NODE, RENDER = (
-    f"trialboot-{name}.service" for name in ("snapshot", "verify", "pin", "node", "render")
+SNAPSHOT, VERIFY, PIN, NODE, RENDER, KEEP_OBJECTS = (
+    f"trialboot-{name}.service"
+    for name in ("snapshot", "verify", "pin", "node", "render", "keep-objects")
 )
 GOOD, NEW = (
     Choice(entry=EntryId(f"entry-{name}"), boot_set=boot_set(name)) for name in ("good", "new")

@@ -16,6 +16,7 @@ from tests.bus.conftest import (
     AT,
     BOOT,
     GOOD,
+    KEEP_OBJECTS,
     NEW,
     NODE,
     OBSERVE,
@@ -161,7 +162,7 @@ def test_a_sound_first_boot_earns_the_known_good(machine: Machine) -> None:
     assert todo(pinned) == ["Keep", "PinKnownGood", "Tell"]
     assert machine.decision().todo == ()
     units = [call["unit"] for call in machine.calls() if call.get("unit") != RENDER]
-    assert units == [SNAPSHOT, VERIFY, PIN, SNAPSHOT]
+    assert units == [SNAPSHOT, VERIFY, PIN, KEEP_OBJECTS, SNAPSHOT]
 
 
 APT = 777

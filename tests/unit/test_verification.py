@@ -122,13 +122,13 @@ def test_against_a_contract_all_questions_are_asked(tmp_path: Path) -> None:
     checks = ask(debian(tmp_path), contract())
     assert list(checks) == [
         "roles", "pods", "links", "routes", "rules", "neighbours", "sysctls", "agents", "units",
-        "processes",
+        "processes", "load",
     ]  # fmt: skip
     assert {check.answer for check in checks.values()} == {Answer.PASS}
 
 
 def test_without_a_contract_a_healthy_network_is_asked_for(tmp_path: Path) -> None:
-    assert list(ask(debian(tmp_path), None)) == ["healthy", "units", "processes"]
+    assert list(ask(debian(tmp_path), None)) == ["healthy", "units", "processes", "load"]
 
 
 def test_an_unreadable_contract_gives_no_verdict_not_a_pass(tmp_path: Path) -> None:

@@ -264,4 +264,4 @@ def healthy_check(network: Network) -> Check:
         f"{len(or_none(now.roles))} eBPF roles, {len(links)} links, "
         f"{len(routes)} routes and {len(or_none(now.rules))} rules to learn from"
     )
-    return check_of("healthy", notes=[seen])
+    return check_of("healthy", notes=[seen], state=seen)

@@ -27,6 +27,8 @@ _PASSING: Final = ("fe80:", "ff00:")
 _TUNNEL_OF_A_PROGRAM: Final = "tun"
 """tun and tap devices: a VPN or a virtual machine brings them and takes them along."""
 _CONTAINERS: Final = frozenset({"veth", "netkit"})
+_OF_ANY_NAMESPACE: Final = frozenset({"netfilter", "sockmap"})
+"""Hooks of which bpf(2) does not tell whose network they serve: a pod's looks like the node's."""
 _T = TypeVar("_T")
 _F = TypeVar("_F")
 
@@ -198,6 +200,7 @@ def _judged(attachments: Iterable[Attachment]) -> Iterable[Attachment]:
         a
         for a in attachments
         if owner_of(a.program) not in {"systemd", "tools"}
+        and a.hook not in _OF_ANY_NAMESPACE
         and not is_temporary(a.place.removeprefix("dev:"))
     )
 

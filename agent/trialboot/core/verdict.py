@@ -36,6 +36,8 @@ class Check:
     """Sentences for the operator: place, role, before, now. They travel unchanged."""
     notes: tuple[str, ...] = ()
     """What is different and harmless."""
+    state: str = ""
+    """What must stay the same for the node to have settled, where passing says too little."""
     proof: bool = False
     """A failure that waiting cannot mend, such as the kernel's own refusal of a program."""
 
@@ -53,6 +55,7 @@ def check_of(
     notes: Sequence[str] = (),
     undecided: Sequence[str] = (),
     *,
+    state: str = "",
     proof: bool = False,
 ) -> Check:
     """Answer one question: what failed makes it fail, what could not be told leaves it open."""
@@ -66,6 +69,7 @@ def check_of(
         answer=answer,
         reasons=(*words, *undecided),
         notes=tuple(notes),
+        state=state,
         proof=proof,
     )
 
@@ -164,11 +168,16 @@ def _unsure_reasons(sample: Sample) -> tuple[str, ...]:
 def _steady_pass(samples: Sequence[Sample], patience: Patience) -> bool:
     latest = samples[-1]
     for sample in reversed(samples):
-        if not _passes(sample) or sample.checks != latest.checks:
+        if not _passes(sample) or _state(sample) != _state(latest):
             return False
         if latest.at - sample.at >= patience.settle:
             return True
     return False
+
+
+def _state(sample: Sample) -> dict[str, str]:
+    """Give what must not change; notes may: pods and programs of others come and go."""
+    return {check.name: check.state for check in sample.checks}
 
 
 def _passes(sample: Sample) -> bool:

@@ -19,6 +19,7 @@ def work(host: Host) -> None:
     learned = verification.learn_from(host, judgement, seen)
     if isinstance(learned, Unknown):
         _say(f"nothing was learned from this boot: {learned.why}")
+    verification.remember_proof(host, judgement)
     store.save(host, NETWORK, seen)
     store.save(host, store.JUDGEMENT, judgement, mode=0o644)
 

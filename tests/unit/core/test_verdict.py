@@ -9,6 +9,7 @@ from trialboot.core.verdict import Answer, Check, Outcome, Patience, Sample, set
 PATIENCE = Patience(minimum_settle=60, settle=30, deadline=600)
 PASS = Check(name="roles", answer=Answer.PASS)
 NOTED = Check(name="roles", answer=Answer.PASS, notes=("new eBPF x",))
+GROWN = Check(name="roles", answer=Answer.PASS, state="2 roles")
 FAIL = Check(name="links", answer=Answer.FAIL, reasons=("link eth0 is gone",))
 PROOF = Check(name="units", answer=Answer.FAIL, reasons=("refused",), proof=True)
 OPEN = Check(name="network", answer=Answer.NO_VERDICT, reasons=("could not be read",))
@@ -24,8 +25,9 @@ STORIES: dict[str, tuple[list[Sample], Outcome | None]] = {
     "too close together": (samples((71, PASS), (100, PASS)), None),
     "both before the minimum": (samples((20, PASS), (59, PASS)), None),
     "the first may lie before the minimum": (samples((20, PASS), (60, PASS)), Outcome.SOUND),
-    "what passes differently is not settled": (samples((70, NOTED), (100, PASS)), None),
-    "a change between equal samples": (samples((40, PASS), (70, NOTED), (100, PASS)), None),
+    "what is only noted does not unsettle": (samples((70, NOTED), (100, PASS)), Outcome.SOUND),
+    "what passes differently is not settled": (samples((70, GROWN), (100, PASS)), None),
+    "a change between equal samples": (samples((40, PASS), (70, GROWN), (100, PASS)), None),
     "a failure between equal samples": (samples((40, PASS), (70, FAIL), (100, PASS)), None),
     "three samples": (samples((70, PASS), (90, PASS), (100, PASS)), Outcome.SOUND),
     "a failure waits for the deadline": (samples((599, FAIL)), None),
