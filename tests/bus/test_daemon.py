@@ -271,7 +271,11 @@ def test_what_changes_while_a_snapshot_is_taken_is_looked_at_once_more(machine: 
     wait_for("the look to tell", lambda: len(machine.starts(SNAPSHOT)) > before)
     machine.later(6)  # quiet has come, and the look to tell is still under way
     wait_for("the arming", lambda: machine.state()["phase"] == "armed")
-    assert len(machine.starts(SNAPSHOT)) == before + 2
+    wait_for("the verification", lambda: len(machine.starts(VERIFY)) > 1)
+    units = [call["unit"] for call in machine.calls() if call.get("unit") not in {RENDER, None}]
+    looked = units.index(VERIFY, units.index(VERIFY) + 1)
+    assert units[looked - 3 : looked] == [SNAPSHOT, SNAPSHOT, PIN]
+    assert units[:looked].count(SNAPSHOT) == before + 2
 
 
 def test_a_snapshot_in_the_middle_of_a_package_run_decides_nothing(machine: Machine) -> None:
