@@ -27,9 +27,9 @@ test-system: set-up  ## real package managers and a real systemd in Debian roots
 test-stories: set-up  ## the stories on virtual machines, two at a time
 	TRIALBOOT_DEB=$$(packaging/build-deb build) $(PYTHON) -m pytest -m vm --numprocesses=2 --dist=worksteal --capture=tee-sys -v -rR --reruns=2 --only-rerun=InfrastructureError tests/vm/test_stories.py tests/vm/test_package_stories.py
 
-test-long: test  ## the same, then the machines under the stories, and the core two steps deeper
+test-long: test  ## the same, then the machines under the stories, the core two steps deeper and all its mutants
 	$(PYTHON) -m pytest -m vm -v tests/vm/test_harness.py
-	TRIALBOOT_EXPLORE_DEPTH=9 $(PYTHON) -m pytest tests/unit/core/test_explorer.py
+	TRIALBOOT_EXPLORE_DEPTH=9 TRIALBOOT_MUTATIONS=all $(PYTHON) -m pytest tests/unit/core/test_explorer.py tests/unit/core/test_mutations.py
 
 lint: set-up  ## the linters alone
 	$(PYTHON) -m pytest -q tests/unit/test_linters.py

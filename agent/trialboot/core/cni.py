@@ -224,7 +224,7 @@ def owner_of(program: str) -> str:
     if program.startswith(_TOOLS):
         return "tools"
     for profile in PROFILES:
-        if program.startswith(profile.prefixes or ("\0",)):
+        if program.startswith(profile.prefixes):
             return profile.name
     return "other"
 

@@ -132,7 +132,7 @@ def learn(
 
 
 _PART_WORDS: Final = {
-    "roles": "eBPF attachments", "pod_roles": "eBPF attachments", "pods": "links",
+    "roles": "eBPF attachments", "pods": "links",
 }  # fmt: skip
 
 
@@ -321,7 +321,7 @@ def parse_line(line: str) -> Role | NodeLink | NodeRoute | Setting:
             place, hook, direction, program = rest.split("|")
             return Role(place=place, hook=hook, direction=direction, program=program)
         case "link" if len(words) == 1:
-            return NodeLink(name=words[0], kind="")
+            return NodeLink(name=rest.strip(), kind="")
         case "route" if words:
             return _parse_route(line, words)
         case "sysctl" if len(words) == 3 and words[1] == "=":  # noqa: PLR2004  NAME = VALUE

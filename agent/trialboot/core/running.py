@@ -33,7 +33,7 @@ def unit_check(units: tuple[Unit, ...] | Unknown, refusals: Sequence[str]) -> Ch
     ]
     # A crash loop is "active" for a moment after each restart.
     looping = [unit for unit in units if unit.restarts >= RESTARTS_THAT_PROVE]
-    if refusals and looping:
+    if looping:
         reasons += [f"the kernel refused it: {line}" for line in refusals]
     return Check(
         name="units",

@@ -145,6 +145,8 @@ def _alternatives(parent: ast.AST, field: str, old: ast.AST) -> Iterator[ast.AST
             yield from _other_constants(parent, old)
         case ast.expr():
             yield from _other_expressions(old)
+        case _:
+            pass
 
 
 def _other_statements(old: ast.stmt) -> Iterator[ast.AST]:
@@ -160,7 +162,8 @@ def _other_statements(old: ast.stmt) -> Iterator[ast.AST]:
 
 def _is_bare(value: ast.expr) -> bool:
     """Tell a constant, or a list with nothing in it: what else it could be is tried elsewhere."""
-    return isinstance(value, ast.Constant) or (isinstance(value, ast.List) and not value.elts)
+    empty = isinstance(value, ast.List | ast.Tuple) and not value.elts
+    return empty or isinstance(value, ast.Constant)
 
 
 def _other_constants(parent: ast.AST, old: ast.Constant) -> Iterator[ast.AST]:
@@ -176,6 +179,8 @@ def _other_constants(parent: ast.AST, old: ast.Constant) -> Iterator[ast.AST]:
             yield ast.Constant(value="mutant")
         case str():
             yield ast.Constant(value="")
+        case _:
+            pass
 
 
 def _other_expressions(old: ast.expr) -> Iterator[ast.AST]:

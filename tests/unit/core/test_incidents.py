@@ -27,8 +27,8 @@ from tests.unit.core.stories import SOUND, WORSE, Story, expected, told
 from trialboot.core.actions import Reboot, Tell
 from trialboot.core.facts import BootId, EntryId
 from trialboot.core.machine import step
+from trialboot.core.proof import Proof, Reach, proof_check
 from trialboot.core.trial import Booted, Choice, Decision, Phase, Policy, Trial
-from trialboot.core.verdict import Answer, Check
 
 TOO_LARGE = 'level=fatal msg="BPF program is too large. Processed 1000001 insn"'
 SET_RETVAL = 'msg="detaching tracing program: bpf_set_retval#187: R1 is not a scalar"'
@@ -48,9 +48,10 @@ def loop_words(name: str, restarts: int = 5) -> str:
     return f"{name} does not stay up, its container was restarted {restarts} times in this boot"
 
 
-def not_proven(node: Node, target: str) -> Node:
-    lost = f"{target} is not reached from 2 pods: timed out; it was on the last sound boot"
-    return replace(node, proof=(Check(name="proof", answer=Answer.FAIL, reasons=(lost,)),))
+def not_proven(node: Node, target: str, *pods: str) -> Node:
+    """Show a node whose pods do not reach what they reached on the last sound boot."""
+    reach = Reach(target=target, reached=False, why="timed out")
+    return replace(node, proof=(proof_check(Proof(pods=pods, reaches=(reach,)), (target,)),))
 
 
 _LXC_BARE = with_lxc(CILIUM, LXC, carried=0)
@@ -323,11 +324,11 @@ STORIES: dict[str, Story] = {
     ),
     "16 the active proof sees it": Story(
         learned=FLANNEL,
-        shows=(not_proven(FLANNEL, "tcp://10.244.2.7:4240"),),
+        shows=(not_proven(FLANNEL, "tcp://10.244.2.7:4240", "veth*", "veth*"),),
         outcome=WORSE,
         reasons=(
             (
-                "tcp://10.244.2.7:4240 is not reached from 2 pods: timed out; "
+                "tcp://10.244.2.7:4240 is not reached from 2 pods (veth*): timed out; "
                 "it was on the last sound boot"
             ),
         ),
@@ -338,11 +339,11 @@ STORIES: dict[str, Story] = {
     ),
     "17 the active proof sees it": Story(
         learned=CALICO,
-        shows=(not_proven(CALICO, "ping://10.244.3.1"),),
+        shows=(not_proven(CALICO, "ping://10.244.3.1", "cali*"),),
         outcome=WORSE,
         reasons=(
             (
-                "ping://10.244.3.1 is not reached from 2 pods: timed out; "
+                "ping://10.244.3.1 is not reached from 1 pod (cali*): timed out; "
                 "it was on the last sound boot"
             ),
         ),

@@ -16,54 +16,59 @@ def unit(state: UnitState = UnitState.ACTIVE, restarts: int = 0) -> Unit:
     return Unit(name="kubelet.service", state=state, restarts=restarts)
 
 
-def test_services_that_run_pass() -> None:
-    found = unit_check((unit(), unit(restarts=2)), ())
-    assert (found.name, found.answer, found.reasons, found.proof) == (
-        "units",
-        Answer.PASS,
+def ill(state: UnitState, restarts: int) -> str:
+    return f"kubelet.service is {state}, restarted {restarts} times in this boot"
+
+
+REFUSED = f"the kernel refused it: {LINE}"
+ACTIVATING, FAILED = UnitState.ACTIVATING, UnitState.FAILED
+Found = tuple[Answer, tuple[str, ...], bool]
+"""Answer, reasons, proof."""
+UNITS: dict[str, tuple[tuple[Unit, ...] | Unknown, tuple[str, ...], Found]] = {
+    "no service": ((), (), (Answer.PASS, (), False)),
+    "services that run": ((unit(), unit(restarts=2)), (), (Answer.PASS, (), False)),
+    "restarts alone": ((unit(restarts=9),), (), (Answer.PASS, (), False)),
+    "not up": (
+        (unit(), unit(ACTIVATING, 0)),
         (),
-        False,
-    )
+        (Answer.FAIL, (ill(ACTIVATING, 0),), False),
+    ),
+    "not up again and again": ((unit(FAILED, 9),), (), (Answer.FAIL, (ill(FAILED, 9),), False)),
+    "refused, and up": ((unit(),), (LINE,), (Answer.PASS, (), False)),
+    "refused, two restarts, up": ((unit(restarts=2),), (LINE,), (Answer.PASS, (), False)),
+    "refused, two restarts, not up": (
+        (unit(FAILED, 2),),
+        (LINE,),
+        (Answer.FAIL, (ill(FAILED, 2),), False),
+    ),
+    "refused, three restarts, up": ((unit(restarts=3),), (LINE,), (Answer.FAIL, (REFUSED,), True)),
+    "refused, three restarts, not up": (
+        (unit(), unit(FAILED, 3)),
+        (LINE,),
+        (Answer.FAIL, (ill(FAILED, 3), REFUSED), True),
+    ),
+    "cannot be asked": (
+        Unknown("no bus"),
+        (LINE,),
+        (Answer.NO_VERDICT, ("services: no bus",), False),
+    ),
+}
 
 
-@pytest.mark.parametrize("state", UnitState)
-@pytest.mark.parametrize("restarts", [0, 1])
-def test_a_service_is_ill_unless_it_is_up_and_stays_up(state: UnitState, restarts: int) -> None:
-    well = state is UnitState.ACTIVE and restarts == 0
-    assert is_ill(unit(state, restarts)) is not well
+@pytest.mark.parametrize(("units", "refusals", "found"), UNITS.values(), ids=UNITS)
+def test_services_are_judged(
+    units: tuple[Unit, ...] | Unknown, refusals: tuple[str, ...], found: Found
+) -> None:
+    check = unit_check(units, refusals)
+    assert (check.name, check.notes) == ("units", ())
+    assert (check.answer, check.reasons, check.proof) == found
 
 
-@pytest.mark.parametrize("state", [s for s in UnitState if s is not UnitState.ACTIVE])
-@pytest.mark.parametrize("restarts", [0, 9])
-def test_a_service_that_is_not_up_fails_without_proof(state: UnitState, restarts: int) -> None:
-    found = unit_check((unit(), unit(state, restarts)), ())
-    assert (found.answer, found.proof) == (Answer.FAIL, False)
-    assert found.reasons == (
-        f"kubelet.service is {state}, restarted {restarts} times in this boot",
-    )
-
-
-@pytest.mark.parametrize("state", [UnitState.ACTIVE, UnitState.ACTIVATING, UnitState.FAILED])
-def test_a_refusal_with_restarts_is_proof_even_while_the_loop_is_up(state: UnitState) -> None:
-    found = unit_check((unit(state, 3),), (LINE,))
-    assert (found.answer, found.proof) == (Answer.FAIL, True)
-    assert found.reasons[-1] == f"the kernel refused it: {LINE}"
-
-
-@pytest.mark.parametrize("restarts", [0, 2])
-def test_a_refusal_without_restarts_proves_nothing(restarts: int) -> None:
-    assert unit_check((unit(restarts=restarts),), (LINE,)).answer is Answer.PASS
-    assert not unit_check((unit(UnitState.ACTIVATING, restarts),), (LINE,)).proof
-
-
-def test_restarts_without_a_refusal_prove_nothing() -> None:
-    found = unit_check((unit(restarts=9),), ())
-    assert (found.answer, found.proof) == (Answer.PASS, False)
-
-
-def test_services_that_cannot_be_asked_are_no_verdict() -> None:
-    found = unit_check(Unknown("no bus"), (LINE,))
-    assert (found.answer, found.reasons) == (Answer.NO_VERDICT, ("services: no bus",))
+def test_every_state_of_a_service_is_well_or_ill() -> None:
+    for state in UnitState:
+        for restarts in (0, 1, 9):
+            well = state is UnitState.ACTIVE and restarts == 0
+            assert is_ill(unit(state, restarts)) == (not well)
 
 
 @pytest.mark.parametrize(
