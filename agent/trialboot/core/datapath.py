@@ -42,7 +42,9 @@ def roles(case: Case) -> Check:
     notes += [
         f"new eBPF {role.program} at {role.place} {role.direction}" for role in told(case, new)
     ]
-    return check_of("roles", failed, [*notes, *_other_ways(case)])
+    # A CNI that still attaches and detaches has not settled, whatever is promised.
+    state = ", ".join(map(str, new))
+    return check_of("roles", failed, [*notes, *_other_ways(case)], state=state)
 
 
 def _missing_words(role: Role) -> str:
@@ -65,7 +67,7 @@ def pods(case: Case) -> Check:
     if isinstance(present, Unknown):
         return check_of("pods", undecided=[f"links: {present.why}"])
     carried = {(p.pods, p.role): p.carried for p in now}
-    bare, notes = _uncovered(
+    bare = _uncovered(
         case,
         [
             _Covered(
@@ -88,7 +90,20 @@ def pods(case: Case) -> Check:
             if not _is_partial(covered.program) or is_named(covered.item, case.pinned)
         ],
     )
-    return check_of("pods", failed, [*notes, *excused])
+    # A node that was drained, or where no pod has started yet, shows nothing of its pods.
+    return check_of("pods", failed, excused, _absent(case), waits=True)
+
+
+def _absent(case: Case) -> list[str]:
+    """Name the classes of pods that were promised something and have no interface now."""
+    contract, present = case.contract, dict(or_none(case.now.pods))
+    # Rules of pods are found by their routes: who has those has these.
+    promised = {p.pods for p in contract.pod_roles} | {p.pods for p in contract.pod_routes}
+    return [
+        f"no pod interface {name} now, {had} before"
+        for name, had in contract.pods
+        if name in promised and not present.get(name)
+    ]
 
 
 def pod_routes(case: Case) -> tuple[list[Finding], list[str]]:
@@ -111,7 +126,7 @@ def _routing(
     there: Iterable[PodRoutes | PodRules],
 ) -> tuple[list[Finding], list[str]]:
     now = {(r.pods, r.family): r.carried for r in there}
-    bare, _ = _uncovered(
+    bare = _uncovered(
         case,
         [
             _Covered(
@@ -137,25 +152,21 @@ def _routing(
     return failed, notes
 
 
-def _uncovered(
-    case: Case, promises: Iterable[_Covered]
-) -> tuple[list[tuple[_Covered, str]], list[str]]:
+def _uncovered(case: Case, promises: Iterable[_Covered]) -> list[tuple[_Covered, str]]:
     """Judge coverage over the interfaces present now."""
     present, had = dict(or_none(case.now.pods)), dict(case.contract.pods)
-    bare, empty = [], {}
+    bare = []
     for promise in promises:
         there = present.get(promise.pods, 0)
         # A pod that comes between the reads of links and programs is in one of them alone.
         base = max(had.get(promise.pods, promise.had), promise.had)
-        if not there:
-            empty[promise.pods] = f"no pod interface {promise.pods} now, {base} before"
-        elif promise.has * base < promise.had * there:
+        if promise.has * base < promise.had * there:
             words = (
                 f"{promise.what} is on {promise.has} of {there} pod interfaces {promise.where}, "
                 f"was on {promise.had} of {base}"
             )
             bare.append((promise, words))
-    return bare, list(empty.values())
+    return bare
 
 
 def _is_partial(program: str) -> bool:

@@ -1,7 +1,7 @@
 """Checks become a verdict: sound, worse or unsure, and not before the node had time to settle."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from trialboot.core.language import Word
@@ -38,6 +38,8 @@ class Check:
     """What is different and harmless."""
     state: str = ""
     """What must stay the same for the node to have settled, where passing says too little."""
+    waits: bool = False
+    """Undecided because something may still come; at the deadline its absence is no fault."""
     proof: bool = False
     """A failure that waiting cannot mend, such as the kernel's own refusal of a program."""
 
@@ -56,6 +58,7 @@ def check_of(
     undecided: Sequence[str] = (),
     *,
     state: str = "",
+    waits: bool = False,
     proof: bool = False,
 ) -> Check:
     """Answer one question: what failed makes it fail, what could not be told leaves it open."""
@@ -70,6 +73,7 @@ def check_of(
         reasons=(*words, *undecided),
         notes=tuple(notes),
         state=state,
+        waits=waits and answer is Answer.NO_VERDICT,
         proof=proof,
     )
 
@@ -110,7 +114,8 @@ def settle(samples: Sequence[Sample], patience: Patience) -> Verdict | None:
     """Judge the samples so far, oldest first; None while the node deserves more time.
 
     Sound needs passing samples that did not change over `settle` seconds. Worse needs a proof, or
-    at the deadline a check that failed for as long. All else at the deadline is unsure.
+    at the deadline a check that failed for as long. What was waited for and did not come by then
+    is no fault; all else at the deadline is unsure.
     """
     latest = samples[-1]
     if latest.at < patience.minimum_settle:
@@ -118,13 +123,7 @@ def settle(samples: Sequence[Sample], patience: Patience) -> Verdict | None:
     if any(check.answer is Answer.FAIL and check.proof for check in latest.checks):
         return _worse(latest)
     if _steady_pass(samples, patience):
-        notes = tuple(note for check in latest.checks for note in check.notes)
-        return Verdict(
-            outcome=Outcome.SOUND,
-            reasons=(f"all {len(latest.checks)} checks passed",),
-            checks=latest.checks,
-            notes=notes,
-        )
+        return _sound(latest)
     if latest.at < patience.deadline:
         return None
     return _at_the_deadline(samples, patience)
@@ -136,12 +135,34 @@ def _at_the_deadline(samples: Sequence[Sample], patience: Patience) -> Verdict:
     A node whose pods come and go shows one that is being made in any single sample.
     """
     latest = samples[-1]
+    if _steady_pass([_without_waiting(sample) for sample in samples], patience):
+        return _sound(_without_waiting(latest))
     window = [sample for sample in samples if latest.at - sample.at <= patience.settle]
     lasting = set.intersection(*(_failing(sample) for sample in window))
     if lasting:
         return _worse(latest)
     reasons = _unsure_reasons(latest)
     return Verdict(outcome=Outcome.UNSURE, reasons=reasons, checks=latest.checks)
+
+
+def _without_waiting(sample: Sample) -> Sample:
+    """Take what was waited for until the deadline, and did not come, for a note."""
+    checks = tuple(
+        replace(c, answer=Answer.PASS, reasons=(), notes=(*c.notes, *c.reasons), waits=False)
+        if c.waits
+        else c
+        for c in sample.checks
+    )
+    return replace(sample, checks=checks)
+
+
+def _sound(sample: Sample) -> Verdict:
+    return Verdict(
+        outcome=Outcome.SOUND,
+        reasons=(f"all {len(sample.checks)} checks passed",),
+        checks=sample.checks,
+        notes=tuple(note for check in sample.checks for note in check.notes),
+    )
 
 
 def _failing(sample: Sample) -> set[str]:

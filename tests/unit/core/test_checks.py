@@ -71,11 +71,11 @@ def test_tcx_in_place_of_tc_with_two_of_five_pods_back_passes() -> None:
     assert failing(after) == []
 
 
-def test_no_pods_yet_is_a_note_and_never_a_failure() -> None:
+def test_no_pods_yet_is_waited_for_and_never_a_failure() -> None:
     after = replace(NETWORK, links=(ETH0,), attachments=(NETDEV, CONNECT))
     found = check("pods", after)
-    assert found.answer is Answer.PASS
-    assert found.notes == ("no pod interface lxc* now, 5 before",)
+    assert (found.answer, found.waits) == (Answer.NO_VERDICT, True)
+    assert found.reasons == ("no pod interface lxc* now, 5 before",)
 
 
 def test_a_new_role_is_a_note() -> None:
@@ -208,15 +208,15 @@ def test_pods_that_came_after_the_links_were_read_do_not_break_the_check() -> No
 @pytest.mark.parametrize(
     ("name", "after", "reason"),
     [
-        ("links", {"links": ()}, "link eth0 (device) is gone or has no carrier"),
+        ("links", {"links": pods(1, 2, 3, 4, 5)}, "link eth0 (device) is gone or has no carrier"),
         (
             "links",
-            {"links": (link("eth0", carrier=False),)},
+            {"links": (link("eth0", carrier=False), *pods(1, 2, 3, 4, 5))},
             "link eth0 (device) is gone or has no carrier",
         ),
         (
             "links",
-            {"links": (link("eth0", kind="dummy"),)},
+            {"links": (link("eth0", kind="dummy"), *pods(1, 2, 3, 4, 5))},
             "link eth0 (device) is gone or has no carrier",
         ),
         (

@@ -41,7 +41,15 @@ from tests.unit.core.nodes import (
 from tests.unit.core.samples import BIRD, INET6, KERNEL, STATIC, route
 from tests.unit.core.stories import SOUND, UNSURE, WORSE, Story, expected, told
 from trialboot.core.contract import Amendments
-from trialboot.core.facts import Neighbour, Process, Sysctl, Unit, UnitState, Unknown
+from trialboot.core.facts import (
+    Attachment,
+    Neighbour,
+    Process,
+    Sysctl,
+    Unit,
+    UnitState,
+    Unknown,
+)
 
 NO_LXC = "no pod interface lxc* now, 3 before"
 BARE_LXC = "eBPF cil_from_container is on {} of {} pod interfaces lxc* ingress, was on 3 of 3"
@@ -310,7 +318,7 @@ HARMLESS: dict[str, Story] = {
     "pods have other names, in another order": same(
         CILIUM, with_lxc(CILIUM, ("lxc0f3", "lxc0f1", "lxc0f2"))
     ),
-    "the node is drained": same(CILIUM, with_lxc(CILIUM, ()), notes=(NO_LXC,)),
+    "the node is drained": same(CILIUM, with_lxc(CILIUM, ()), notes=(NO_LXC,), at=600),
     "the node is scaled down": same(CILIUM, with_lxc(CILIUM, LXC[:1])),
     "there are more pods": same(CILIUM, with_lxc(CILIUM, (*LXC, "lxc0f1", "lxc0f2"))),
     "a drained node of flannel has no bridge": same(
@@ -332,6 +340,22 @@ HARMLESS: dict[str, Story] = {
         AWS,
         AWS.without_link(*ENI).less("rules", "*10.0.0.1[0-2]/32*"),
         notes=("no pod interface eni* now, 3 before",),
+        at=600,
+    ),
+    "a drained node of Calico, whose pods were promised routes alone": same(
+        CALICO,
+        CALICO.without_link(*CALI),
+        notes=("no pod interface cali* now, 2 before",),
+        at=600,
+    ),
+    "hooks that may be a pod's own": same(
+        CILIUM.plus(
+            attachments=tuple(
+                Attachment(place=p, hook=h, direction="", program="cil_pods_own", via=h)
+                for p, h in (("netns:self", "netfilter"), ("map:cil_socks", "sockmap"))
+            )
+        ),
+        CILIUM,
     ),
     "no pod of AWS has a policy now": same(AWS, AWS.less("attachments", "dev:eni*")),
     "more pods of AWS have a policy now": same(
@@ -412,6 +436,7 @@ HARMLESS: dict[str, Story] = {
         ),
         CALICO_EBPF.without_link(*CALI),
         notes=("no pod interface cali* now, 2 before",),
+        at=600,
     ),
     "a prefix that came with the pods' links": same(
         CALICO.plus(routes=(route("fe80::/64", device=CALI[0], protocol=KERNEL, family=INET6),)),
@@ -423,6 +448,7 @@ HARMLESS: dict[str, Story] = {
         ),
         with_lxc(CILIUM, ()),
         notes=(NO_LXC,),
+        at=600,
     ),
     "pods of IPv6 have other addresses": same(
         AWS_V6,
@@ -895,6 +921,7 @@ HARMLESS: dict[str, Story] = {
         shows=(with_lxc(CILIUM, ()),),
         outcome=SOUND,
         notes=(NO_LXC,),
+        at=600,
     ),
     "a newer healthy sample has another coverage": Story(
         learned=HALF,

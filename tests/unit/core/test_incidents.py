@@ -74,7 +74,6 @@ _NO_CILIUM = (
     "no IPv4 route of protocol 2 is left, 3 before",
     "rule from all fwmark 0x200/0xf00 lookup 2004 is gone",
 )
-_NO_PODS = ("no pod interface lxc* now, 3 before",)
 _CTLB = (
     "eBPF calico_connect_ is missing at cgroup:root inet4_connect (cgroup)",
     "eBPF calico_recvmsg_ is missing at cgroup:root udp4_recvmsg (cgroup)",
@@ -121,7 +120,6 @@ STORIES: dict[str, Story] = {
             loop_words("cilium-agent", 3),
             f"the kernel refused cilium-agent: {SET_RETVAL}",
         ),
-        notes=_NO_PODS,
     ),
     # 3: cilium/cilium#44216, kernel 6.18.5
     "3 the verifier itself is broken, and the kernel's log shows it": Story(
@@ -134,7 +132,6 @@ STORIES: dict[str, Story] = {
         ),
         outcome=WORSE,
         reasons=(*_NO_CILIUM, loop_words("cilium-agent")),
-        notes=_NO_PODS,
         splats=("verifier bug: REG INVARIANTS VIOLATION (3)",),
     ),
     # 4: projectcalico/calico#11302, kernel 6.17.5

@@ -46,6 +46,8 @@ LEAST = 1300
 Row = Callable[[], None]
 
 EQUIVALENT: dict[str, str] = {
+    "datapath.roles: ', ' -> ''": "the state is compared with itself and not shown",
+    "datapath._uncovered: 0 -> -1": "a class of which there is none is bare with neither",
     "contract.cni_promise: 60 -> 61": "seconds are told in whole minutes",
     "contract.cni_promise: 60 -> 59": "as above",
     "datapath._routing: '' -> 'mutant'": "nobody asks for the program of a route",
@@ -76,6 +78,7 @@ def rows() -> Iterator[tuple[str, Row]]:
     }
     yield from ((name, partial(_same, story)) for name, story in stories.items())
     yield "no terms", _no_terms
+    yield "a note for what did not come", test_verdict.test_what_did_not_come_is_told_as_a_note
     yield from _rows_of_contracts()
     for name, (story, outcome) in test_verdict.STORIES.items():
         yield name, partial(test_verdict.test_patience_ends_as_told, story, outcome)

@@ -12,6 +12,13 @@ NOTED = Check(name="roles", answer=Answer.PASS, notes=("new eBPF x",))
 GROWN = Check(name="roles", answer=Answer.PASS, state="2 roles")
 FAIL = Check(name="links", answer=Answer.FAIL, reasons=("link eth0 is gone",))
 PROOF = Check(name="units", answer=Answer.FAIL, reasons=("refused",), proof=True)
+WAITS = Check(
+    name="pods",
+    answer=Answer.NO_VERDICT,
+    reasons=("no pod interface lxc* now",),
+    notes=("a pod of another class is bare",),
+    waits=True,
+)
 OPEN = Check(name="network", answer=Answer.NO_VERDICT, reasons=("could not be read",))
 
 
@@ -37,6 +44,16 @@ STORIES: dict[str, tuple[list[Sample], Outcome | None]] = {
     "an earlier proof that is gone": (samples((60, PROOF), (100, PASS)), None),
     "no verdict waits": (samples((570, OPEN), (599, OPEN)), None),
     "no verdict at the deadline": (samples((560, OPEN), (600, OPEN)), Outcome.UNSURE),
+    "what may still come is waited for": (samples((100, WAITS), (599, WAITS)), None),
+    "what did not come by the deadline is no fault": (
+        samples((570, WAITS), (600, WAITS)),
+        Outcome.SOUND,
+    ),
+    "it went away shortly before the deadline": (
+        samples((571, WAITS), (600, WAITS)),
+        Outcome.UNSURE,
+    ),
+    "it came and stayed": (samples((60, WAITS), (70, PASS), (100, PASS)), Outcome.SOUND),
     "sound at the deadline": (samples((570, PASS), (600, PASS)), Outcome.SOUND),
     "unsettled at the deadline": (samples((571, PASS), (600, PASS)), Outcome.UNSURE),
 }
@@ -113,3 +130,10 @@ def test_only_a_passing_sample_is_sound_and_only_a_failing_one_is_worse(
 
 def test_a_word_prints_as_its_value() -> None:
     assert f"{Outcome.SOUND} {Answer.NO_VERDICT!s}" == "sound no_verdict"
+
+
+def test_what_did_not_come_is_told_as_a_note() -> None:
+    found = settle(samples((570, WAITS), (600, WAITS)), PATIENCE)
+    assert found is not None
+    assert found.notes == ("a pod of another class is bare", "no pod interface lxc* now")
+    assert (found.checks[0].answer, found.checks[0].waits) == (Answer.PASS, False)
