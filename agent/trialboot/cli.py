@@ -19,7 +19,7 @@ from trialboot.bootfiles import read_menu
 from trialboot.config import PATH, Config, Mode, parse_config, read_config
 from trialboot.core.facts import Unknown
 from trialboot.core.menu import GRUB, Menu
-from trialboot.core.outlook import Outlook
+from trialboot.core.outlook import Judgement, Outlook
 from trialboot.core.reboot import against_reboot
 from trialboot.core.record import plain
 from trialboot.core.trial import Trial
@@ -28,6 +28,7 @@ from trialboot.errors import ConfigError, HostError, LoaderError, TrialbootError
 from trialboot.foreground import serve_page
 from trialboot.host import Host, write_durably
 from trialboot.metrics import render
+from trialboot.readers.ebpf_objects import read_objects
 from trialboot.verdictreport import contract_lines, verdict_lines
 from trialboot.writers import contentcache, store
 
@@ -199,12 +200,17 @@ def _why(host: Host, options: argparse.Namespace) -> int:
 
 
 def _verify(host: Host, options: argparse.Namespace) -> int:
-    judgement, _ = verification.verify(host, read_config(host), _tell)
+    judgement = _judged_now(host)
     if options.json:
         _print_json({"format": report.FORMAT, **_bare(plain(judgement))})
     else:
         _print(verdict_lines(judgement.verdict))
     return _OUTCOME_CODES[judgement.verdict.outcome]
+
+
+def _judged_now(host: Host) -> Judgement:
+    judgement, _ = verification.verify(host, read_config(host), _tell)
+    return verification.with_headroom(judgement, read_objects(host))
 
 
 def _tell(text: str) -> None:
@@ -298,7 +304,7 @@ def _run(host: Host, options: argparse.Namespace) -> int:
     _tell("observe mode: nothing of this host is changed")
     outlook = _outlook(host)
     _print(report.next_lines(_state_of(host, Mode.OBSERVE, Trial(), outlook)))
-    judgement, _ = verification.verify(host, read_config(host), _tell)
+    judgement = _judged_now(host)
     _print(["", "verdict on this boot:", *verdict_lines(judgement.verdict)])
     trial = Trial(boot=judgement.boot, judged=judgement.verdict)
     state = _state_of(host, Mode.OBSERVE, trial, outlook)

@@ -62,6 +62,7 @@ class _Page:
             [str(word) for word in State],
             (state["transactions"] or [{}])[-1].get("state"),
         )
+        yield _headroom(state["verdict"])
         yield from _boot_gauges(state)
         yield from _gauges(state)
         yield from _counters(state["counters"])
@@ -109,6 +110,17 @@ def _checks(verdict: Mapping[str, Any] | None) -> Any:
     for check in CHECKS:
         if answers.get(check) in _ANSWERS:
             family.add_metric([check], _ANSWERS[answers[check]])
+    return family
+
+
+def _headroom(verdict: Mapping[str, Any] | None) -> Any:
+    family = GaugeMetricFamily(
+        "trialboot_ebpf_verified_instructions",
+        "Instructions that the verifier walked for the dearest programs; 1,000,000 is the end",
+        labels=["program"],
+    )
+    for size in verdict["headroom"] if verdict else ():
+        family.add_metric([size["program"]], size["verified_instructions"])
     return family
 
 

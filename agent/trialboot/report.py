@@ -152,6 +152,7 @@ def _verdict(verdict: Verdict | None) -> dict[str, Any] | None:
         "reasons": list(verdict.reasons),
         "notes": list(verdict.notes),
         "evidence": list(verdict.evidence),
+        "headroom": [_plain(size) for size in verdict.headroom],
         "checks": {check.name: str(check.answer) for check in verdict.checks},
     }
 

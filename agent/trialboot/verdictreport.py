@@ -25,12 +25,14 @@ _ANSWERS: Final = {
 
 def verdict_lines(verdict: Verdict) -> list[str]:
     """Say the outcome, then each check with its reasons, then what explains them."""
+    noted = {note for check in verdict.checks for note in check.notes}
     checked = {reason for check in verdict.checks for reason in check.reasons}
     return [
         f"{verdict.outcome}",
         *(f"  - {reason}" for reason in verdict.reasons if reason not in checked),
         *(line for check in verdict.checks for line in _check_lines(check)),
         *(f"  evidence: {line}" for line in verdict.evidence),
+        *(f"  note: {note}" for note in verdict.notes if note not in noted),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from trialboot import loadtest, operatorchecks, proving
 from trialboot.amendments import read_amendments
@@ -12,12 +13,14 @@ from trialboot.core.comparison import Terms, is_changed
 from trialboot.core.contract import (
     Amendments,
     Contract,
+    amended,
     cni_promise,
     cni_seen,
     learn,
     renewed,
 )
-from trialboot.core.facts import Observation, Unknown
+from trialboot.core.facts import BpfObjects, Observation, Unknown
+from trialboot.core.headroom import headroom_note
 from trialboot.core.loadtest import excused
 from trialboot.core.operatorchecks import operator_check
 from trialboot.core.outlook import Judgement
@@ -31,6 +34,8 @@ from trialboot.readers import kernel, processes, units
 from trialboot.readers.cni.logs import read_splats
 from trialboot.writers import store
 
+MOST_HEADROOM: Final = 3
+"""Programs whose head-room is told."""
 Progress = Callable[[str], None]
 
 
@@ -71,18 +76,19 @@ def _watch(
     # run in the middle of a boot is as patient as the first.
     credit = min(kernel.read_uptime(host), patience.minimum_settle)
     samples: list[Sample] = []
-    before: Observation | None = None
+    known: set[str] = set()
     beside = _Beside(host, config)
     while True:
         seen = observe(host)
-        checks = _ask(host, config, promise, seen, before)
+        young, known = _young(seen, known)
+        checks = _ask(host, config, promise, seen, young)
         checks += beside.ask(checks)
         samples.append(Sample(at=host.monotonic() - began + credit, checks=checks))
         verdict = settle(samples, patience)
         if verdict is not None:
             return verdict, seen
         progress(_progress_words(samples[-1], patience.deadline))
-        samples, before = samples[-_samples_kept(config) :], seen
+        samples = samples[-_samples_kept(config) :]
         host.sleep(config.verify.interval_seconds)
 
 
@@ -124,17 +130,18 @@ def _ask(
     config: Config,
     promise: _Promise,
     seen: Observation,
-    before: Observation | None = None,
+    young: frozenset[str] = frozenset(),
 ) -> tuple[Check, ...]:
     contract = promise.contract
     if isinstance(contract, Contract):
         terms = Terms(
             amendments=promise.amendments,
-            young=_young(seen, before),
+            young=young,
             cni=cni_seen(seen.cni),
         )
         learned = network_checks(contract, seen.network, terms)
-        agents = agent_check(contract.cni, seen.cni, promise.amendments.pin)
+        promised = amended(contract, promise.amendments).cni
+        agents = agent_check(promised, seen.cni, promise.amendments.pin)
         load = _load(host, changed=is_changed(contract.cni, terms.cni))
         return (*learned, agents, *_running(host, config), load)
     if isinstance(contract, Unknown):
@@ -161,14 +168,14 @@ def _running(host: Host, config: Config) -> tuple[Check, ...]:
     )
 
 
-def _young(seen: Observation, before: Observation | None) -> frozenset[str]:
-    """Name the links that came since the sample before; of the first sample none is young."""
-    if before is None:
-        return frozenset()
-    now, then = seen.network.links, before.network.links
-    if isinstance(now, Unknown) or isinstance(then, Unknown):
-        return frozenset()
-    return frozenset(link.name for link in now) - frozenset(link.name for link in then)
+def _young(seen: Observation, known: set[str]) -> tuple[frozenset[str], set[str]]:
+    """Name the links that no sample before had, and all that are known now.
+
+    Of the first sample none is young: a node may have been up for long.
+    """
+    links = seen.network.links
+    names = set() if isinstance(links, Unknown) else {link.name for link in links}
+    return frozenset(names - known) if known else frozenset(), known | names
 
 
 def _explained(host: Host, promise: _Promise, verdict: Verdict, seen: Observation) -> Verdict:
@@ -180,6 +187,16 @@ def _explained(host: Host, promise: _Promise, verdict: Verdict, seen: Observatio
     modules = (f"module {name} was loaded and is not" for name in gone)
     splats = (f"the kernel wrote: {line}" for line in read_splats(host))
     return replace(verdict, evidence=(*verdict.evidence, *modules, *splats))
+
+
+def with_headroom(judgement: Judgement, objects: BpfObjects | Unknown) -> Judgement:
+    """Add to a judgement how near this node's programs are to the verifier's limit."""
+    if isinstance(objects, Unknown):
+        return judgement
+    verdict, largest = judgement.verdict, objects.largest[:MOST_HEADROOM]
+    told = tuple(filter(None, map(headroom_note, largest)))
+    fuller = replace(verdict, notes=(*verdict.notes, *told), headroom=largest)
+    return replace(judgement, verdict=fuller)
 
 
 def _progress_words(sample: Sample, deadline: float) -> str:

@@ -562,7 +562,7 @@ KEYS: Final[dict[str, list[str]]] = {
     "running": CHOICE_KEYS,
     "candidate": CHOICE_KEYS,
     "condemned": ["at", "fingerprint", "reasons", "release", "why"],
-    "verdict": ["checks", "evidence", "notes", "outcome", "reasons"],
+    "verdict": ["checks", "evidence", "headroom", "notes", "outcome", "reasons"],
     "refused": ["at", "fingerprint", "objections", "release"],
     "may_reboot": ["answer", "reasons"],
     "transactions": [

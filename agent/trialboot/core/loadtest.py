@@ -10,14 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from trialboot.core.facts import BootId, Unknown
+from trialboot.core.facts import BootId, ProgramSize, Unknown
+from trialboot.core.headroom import headroom_note
 from trialboot.core.verdict import Answer, Check
 
 NAME: Final = "load"
-NOTED: Final = 100_000
-"""Instructions of the verifier's work on one program from which its head-room is worth a note."""
-WARNED: Final = 400_000
-"""Swings of 2 to 5 times between kernels were measured, and a million is the end."""
 _LINES_TOLD: Final = 3
 _STATISTICS: Final = ("processed ", "verification time ", "stack depth ")
 
@@ -230,12 +227,12 @@ def _headroom(found: LoadTest) -> Iterator[str]:
     for tried in found.objects:
         programs = tried.result.programs if isinstance(tried.result, Accepted) else ()
         for program in sorted(programs, key=lambda p: -p.verified_instructions):
-            if program.verified_instructions > NOTED:
-                word = "warning: " if program.verified_instructions > WARNED else ""
-                yield (
-                    f"load test: {word}{tried.name}: {program.name} took the verifier"
-                    f" {program.verified_instructions:,} of 1,000,000 instructions"
-                )
+            size = ProgramSize(
+                program=program.name, verified_instructions=program.verified_instructions
+            )
+            note = headroom_note(size)
+            if note:
+                yield f"load test: {tried.name}: {note}"
 
 
 def _regressions(manifest: Manifest, found: LoadTest) -> Iterator[str]:

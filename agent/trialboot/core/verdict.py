@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
+from trialboot.core.facts import ProgramSize
 from trialboot.core.language import Word
 
 MOST_REASONS: Final = 12
@@ -36,6 +37,8 @@ class Check:
     """Sentences for the operator: place, role, before, now. They travel unchanged."""
     notes: tuple[str, ...] = ()
     """What is different and harmless."""
+    broken: tuple[str, ...] = ()
+    """Promises that do not hold, as the contract names them; empty for checks beside it."""
     state: str = ""
     """What must stay the same for the node to have settled, where passing says too little."""
     waits: bool = False
@@ -72,6 +75,7 @@ def check_of(
         answer=answer,
         reasons=(*words, *undecided),
         notes=tuple(notes),
+        broken=tuple(finding.subject for finding in failed),
         state=state,
         waits=waits and answer is Answer.NO_VERDICT,
         proof=proof,
@@ -88,6 +92,8 @@ class Verdict:
     notes: tuple[str, ...] = ()
     evidence: tuple[str, ...] = ()
     """What was found beside the checks and explains them: log lines, missing modules."""
+    headroom: tuple[ProgramSize, ...] = ()
+    """The programs that cost the verifier most, the dearest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,8 +120,8 @@ def settle(samples: Sequence[Sample], patience: Patience) -> Verdict | None:
     """Judge the samples so far, oldest first; None while the node deserves more time.
 
     Sound needs passing samples that did not change over `settle` seconds. Worse needs a proof, or
-    at the deadline a check that failed for as long. What was waited for and did not come by then
-    is no fault; all else at the deadline is unsure.
+    at the deadline something that was broken for as long. What was waited for and did not come by
+    then is no fault; all else at the deadline is unsure.
     """
     latest = samples[-1]
     if latest.at < patience.minimum_settle:
@@ -130,7 +136,7 @@ def settle(samples: Sequence[Sample], patience: Patience) -> Verdict | None:
 
 
 def _at_the_deadline(samples: Sequence[Sample], patience: Patience) -> Verdict:
-    """Judge what has not settled: worse only where one check failed all along, not now and then.
+    """Judge what has not settled: worse only where one thing was broken all along.
 
     A node whose pods come and go shows one that is being made in any single sample.
     """
@@ -166,7 +172,8 @@ def _sound(sample: Sample) -> Verdict:
 
 
 def _failing(sample: Sample) -> set[str]:
-    return {check.name for check in sample.checks if check.answer is Answer.FAIL}
+    failed = [check for check in sample.checks if check.answer is Answer.FAIL]
+    return {what for check in failed for what in check.broken or (check.name,)}
 
 
 def _worse(sample: Sample) -> Verdict:

@@ -6,11 +6,15 @@ from trialboot import verification
 from trialboot.config import read_config
 from trialboot.core.facts import Unknown
 from trialboot.host import Host
+from trialboot.readers.ebpf_objects import read_objects
 from trialboot.workers import oneshot
 from trialboot.writers import store
 
 NETWORK = f"{store.STATE}/network.json"
 """The last sample, for people: what the verdict was found from."""
+
+EBPF = f"{store.STATE}/ebpf.json"
+"""What of eBPF is loaded and kept, for people."""
 
 
 def work(host: Host) -> None:
@@ -21,7 +25,10 @@ def work(host: Host) -> None:
         _say(f"nothing was learned from this boot: {learned.why}")
     verification.remember_proof(host, judgement)
     store.save(host, NETWORK, seen)
-    store.save(host, store.JUDGEMENT, judgement, mode=0o644)
+    objects = read_objects(host)
+    store.save(host, EBPF, objects)
+    told = verification.with_headroom(judgement, objects)
+    store.save(host, store.JUDGEMENT, told, mode=0o644)
 
 
 def _say(text: str) -> None:

@@ -79,6 +79,7 @@ def rows() -> Iterator[tuple[str, Row]]:
     }
     yield from ((name, partial(_same, story)) for name, story in stories.items())
     yield "no terms", _no_terms
+    yield "broken all along", test_verdict.test_the_same_thing_must_have_been_broken_all_along
     yield "a note for what did not come", test_verdict.test_what_did_not_come_is_told_as_a_note
     yield from _rows_of_contracts()
     for name, (story, outcome) in test_verdict.STORIES.items():

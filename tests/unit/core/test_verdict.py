@@ -132,6 +132,20 @@ def test_a_word_prints_as_its_value() -> None:
     assert f"{Outcome.SOUND} {Answer.NO_VERDICT!s}" == "sound no_verdict"
 
 
+def broken(what: str) -> Check:
+    words = f"{what} is gone"
+    return Check(name="links", answer=Answer.FAIL, reasons=(words,), broken=(what,))
+
+
+def test_the_same_thing_must_have_been_broken_all_along() -> None:
+    other = settle(samples((570, broken("link: a")), (600, broken("link: b"))), PATIENCE)
+    same = settle(samples((570, broken("link: a")), (600, broken("link: a"))), PATIENCE)
+    assert other is not None
+    assert same is not None
+    assert (other.outcome, other.reasons) == (Outcome.UNSURE, ("now and then: link: b is gone",))
+    assert (same.outcome, same.reasons) == (Outcome.WORSE, ("link: a is gone",))
+
+
 def test_what_did_not_come_is_told_as_a_note() -> None:
     found = settle(samples((570, WAITS), (600, WAITS)), PATIENCE)
     assert found is not None
