@@ -13,34 +13,18 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from trialboot import __version__, lookahead, report, snapshot, verification
-from trialboot.amendments import read_amendments
+from trialboot import __version__, report
 from trialboot.bootfiles import read_menu
-from trialboot.config import PATH, Config, Mode, parse_config, read_config
-from trialboot.core.facts import Unknown
+from trialboot.config import PATH, Mode, parse_config
 from trialboot.core.menu import GRUB, Menu
-from trialboot.core.outlook import Judgement, Outlook
-from trialboot.core.reboot import against_reboot
-from trialboot.core.record import plain
-from trialboot.core.trial import Trial
-from trialboot.core.verdict import Outcome
 from trialboot.errors import ConfigError, HostError, LoaderError, TrialbootError
-from trialboot.foreground import serve_page
 from trialboot.host import Host, write_durably
-from trialboot.metrics import render
-from trialboot.readers.ebpf_objects import read_objects
-from trialboot.verdictreport import contract_lines, verdict_lines
-from trialboot.writers import contentcache, store
+from trialboot.terminal import print_json, print_lines, tell
 
 _BUS: Final = ("org.trialboot1", "/org/trialboot1", "org.trialboot1.Manager")
 _MODE: Final = re.compile(
     r"""^([ \t]*mode[ \t]*=[ \t]*)("[^"\n]*"|'[^'\n]*'|[^#\n]*)""", re.MULTILINE
 )
-_OUTCOME_CODES: Final[Mapping[Outcome, int]] = {
-    Outcome.SOUND: 0,
-    Outcome.WORSE: 1,
-    Outcome.UNSURE: 2,
-}
 
 Command = Callable[[Host, argparse.Namespace], int]
 
@@ -115,58 +99,29 @@ def _reading(verbs: Any, name: str, command: Command, text: str) -> argparse.Arg
     return parser
 
 
-def _print(lines: Sequence[str]) -> None:
-    print("\n".join(lines))
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=1))
-
-
 def _status(host: Host, options: argparse.Namespace) -> int:
     state = report.read_state(host)
     if options.json:
-        _print_json(state)
+        print_json(state)
     else:
-        _print(report.status_lines(state))
+        print_lines(report.status_lines(state))
     return 0
 
 
 def _next(host: Host, options: argparse.Namespace) -> int:
-    state = _state_now(host, read_config(host)) if options.now else report.read_state(host)
+    state = _looked_now(host) if options.now else report.read_state(host)
     if options.json:
         keys = ("phase", "refused", "next")
-        _print_json({"format": report.FORMAT, **{key: state[key] for key in keys}})
+        print_json({"format": report.FORMAT, **{key: state[key] for key in keys}})
     else:
-        _print(report.next_lines(state))
+        print_lines(report.next_lines(state))
     return _change_code(state["next"]) if options.exit_code else 0
 
 
-def _state_now(host: Host, config: Config) -> dict[str, Any]:
-    """Look at the host in this process: as true as it gets, and nothing is remembered."""
-    cache = contentcache.load(host)
-    trial = store.load_decision(host).trial
-    outlook = lookahead.look_ahead(host, trial, snapshot.take(host, cache), cache, remember=False)
-    return _state_of(host, str(config.mode), trial, outlook)
+def _looked_now(host: Host) -> dict[str, Any]:
+    from trialboot import byhand  # noqa: PLC0415  0.3 s that the other commands do without
 
-
-def _state_of(host: Host, mode: str, trial: Trial, outlook: Outlook | None) -> dict[str, Any]:
-    return report.state_of(
-        report.View(
-            at=host.moment(),
-            mode=mode,
-            trial=trial,
-            outlook=outlook,
-            wished_cordon=False,
-            delivered=None,
-            waiting=False,
-            trouble=(),
-            counters={},
-            against_reboot=against_reboot(
-                trial, outlook, package_run="", unfinished=False, stale=False
-            ),
-        )
-    )
+    return byhand.state_now(host)
 
 
 def _may_reboot(host: Host, options: argparse.Namespace) -> int:
@@ -176,9 +131,9 @@ def _may_reboot(host: Host, options: argparse.Namespace) -> int:
     except HostError as error:
         raise HostError(f"{error}; only the running daemon knows (trialbootd.service)") from error
     if options.json:
-        _print_json({"format": report.FORMAT, **state["may_reboot"]})
+        print_json({"format": report.FORMAT, **state["may_reboot"]})
     else:
-        _print(report.reboot_lines(state))
+        print_lines(report.reboot_lines(state))
     return 0 if state["may_reboot"]["answer"] else 1
 
 
@@ -193,56 +148,30 @@ def _why(host: Host, options: argparse.Namespace) -> int:
     state = report.read_state(host)
     if options.json:
         keys = ("phase", "story", "condemned", "verdict")
-        _print_json({"format": report.FORMAT, **{key: state[key] for key in keys}})
+        print_json({"format": report.FORMAT, **{key: state[key] for key in keys}})
     else:
-        _print(report.why_lines(state))
+        print_lines(report.why_lines(state))
     return 0
 
 
 def _verify(host: Host, options: argparse.Namespace) -> int:
-    judgement = _judged_now(host)
-    if options.json:
-        _print_json({"format": report.FORMAT, **_bare(plain(judgement))})
-    else:
-        _print(verdict_lines(judgement.verdict))
-    return _OUTCOME_CODES[judgement.verdict.outcome]
+    from trialboot import byhand  # noqa: PLC0415  0.3 s that the other commands do without
 
-
-def _judged_now(host: Host) -> Judgement:
-    judgement, _ = verification.verify(host, read_config(host), _tell)
-    return verification.with_headroom(judgement, read_objects(host))
-
-
-def _tell(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-
-
-def _bare(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _bare(item) for key, item in value.items() if key != "is"}
-    return [_bare(item) for item in value] if isinstance(value, list) else value
+    return byhand.verify(host, as_json=options.json)
 
 
 def _contract(host: Host, options: argparse.Namespace) -> int:
+    from trialboot import byhand  # noqa: PLC0415  0.3 s that the other commands do without
+
     if options.forget:
-        return _forget(host)
-    found = verification.newest_contract(host)
-    if options.json:
-        known = None if isinstance(found, Unknown) else found
-        why = found.why if isinstance(found, Unknown) else ""
-        _print_json({"format": report.FORMAT, "why": why, "contract": _bare(plain(known))})
-    else:
-        _print(contract_lines(found, read_amendments(host)))
-    return 2 if isinstance(found, Unknown) else 0
+        return byhand.forget(host)
+    return byhand.contract(host, as_json=options.json)
 
 
-def _forget(host: Host) -> int:
-    """Set what was learned aside: the way out when the node is meant to be another one now."""
-    if verification.contracts(host) is None:
-        raise HostError("nothing was learned yet: there is nothing to forget")
-    aside = store.set_aside(host, store.CONTRACTS)
-    _tell(f"set aside as {aside}; the next sound verdict outside a trial learns anew")
-    return 0
+def _run(host: Host, options: argparse.Namespace) -> int:
+    from trialboot import byhand  # noqa: PLC0415  0.3 s that the other commands do without
+
+    return byhand.run(host, port=None if options.once else options.port)
 
 
 # --- acting -----------------------------------------------------------------------------------
@@ -278,13 +207,13 @@ def _set_mode(host: Host, mode: Mode) -> int:
     except OSError as error:
         raise HostError(f"{PATH}: {error.strerror}; are you root?") from error
     host.call(*_BUS, "Reload")
-    _tell(f"mode {mode}; «trialboot status» shows what follows")
+    tell(f"mode {mode}; «trialboot status» shows what follows")
     return 0
 
 
 def _retry(host: Host, _options: argparse.Namespace) -> int:
     host.call(*_BUS, "Retry")
-    _tell("condemned boot sets may be tried again; «trialboot next» shows what the next boot does")
+    tell("condemned boot sets may be tried again; «trialboot next» shows what the next boot does")
     return 0
 
 
@@ -292,33 +221,5 @@ def _allow(host: Host, _options: argparse.Namespace) -> int:
     if not report.read_state(host)["refused"]:
         raise HostError("no pre-check speaks against what would boot: there is nothing to allow")
     host.call(*_BUS, "Allow")
-    _tell("what a pre-check refused is tried all the same; «trialboot next» shows what follows")
+    tell("what a pre-check refused is tried all the same; «trialboot next» shows what follows")
     return 0
-
-
-# --- the foreground ---------------------------------------------------------------------------
-
-
-def _run(host: Host, options: argparse.Namespace) -> int:
-    """Play daemon and workers in this process, without changing anything."""
-    _tell("observe mode: nothing of this host is changed")
-    outlook = _outlook(host)
-    _print(report.next_lines(_state_of(host, Mode.OBSERVE, Trial(), outlook)))
-    judgement = _judged_now(host)
-    _print(["", "verdict on this boot:", *verdict_lines(judgement.verdict)])
-    trial = Trial(boot=judgement.boot, judged=judgement.verdict)
-    state = _state_of(host, Mode.OBSERVE, trial, outlook)
-    if not options.once:
-        _tell(f"metrics at http://127.0.0.1:{options.port}/metrics (end with Ctrl-C)")
-        serve_page(options.port, lambda: render(state, host.now().timestamp()))
-    return 0
-
-
-def _outlook(host: Host) -> Outlook | None:
-    cache = contentcache.load(host)
-    try:
-        taken = snapshot.take(host, cache)
-        return lookahead.look_ahead(host, Trial(), taken, cache, remember=False)
-    except TrialbootError as error:
-        _tell(f"what the next boot changes is not known: {error}")
-        return None

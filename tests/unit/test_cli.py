@@ -14,7 +14,7 @@ from tests.unit.test_report import NEW, REFUSED, condemned, outlook, state, told
 from tests.unit.workers.debian_host import NEW as NEW_RELEASE
 from tests.unit.workers.debian_host import OLD as OLD_RELEASE
 from tests.unit.workers.debian_host import debian
-from trialboot import __version__, cli, report
+from trialboot import __version__, byhand, cli, report
 from trialboot.config import PATH, Config, Mode, Verify, read_config
 from trialboot.core.change import Area, Change
 from trialboot.core.trial import Phase
@@ -142,7 +142,7 @@ def test_next_tells_scripts_by_its_code_only_if_asked(
 
 
 def test_each_outcome_has_a_code_of_its_own() -> None:
-    assert dict(cli._OUTCOME_CODES) == {Outcome.SOUND: 0, Outcome.WORSE: 1, Outcome.UNSURE: 2}
+    assert dict(byhand.OUTCOME_CODES) == {Outcome.SOUND: 0, Outcome.WORSE: 1, Outcome.UNSURE: 2}
 
 
 def impatient(shell: Shell) -> None:
