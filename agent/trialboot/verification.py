@@ -93,9 +93,10 @@ def _watch(
 
 
 class _Beside:
-    """The operator's checks and the active proof: dear, so asked once the rest passes.
+    """The operator's checks and the active proof: dear, so asked once nothing else is in the way.
 
-    An answer that is not a pass is asked for again with the next sample.
+    What only waits for pods is not: on a drained node none may come before the deadline. An answer
+    that is not a pass is asked for again with the next sample.
     """
 
     def __init__(self, host: Host, config: Config) -> None:
@@ -105,7 +106,8 @@ class _Beside:
 
     def ask(self, others: tuple[Check, ...]) -> tuple[Check, ...]:
         """Give their answers, or the last ones while something else still fails."""
-        if _all_pass(others) and not (self._last and _all_pass(self._last)):
+        due = all(check.answer is Answer.PASS or check.waits for check in others)
+        if due and not (self._last and _all_pass(self._last)):
             self._last = (self._operator(), self._proof())
         return self._last
 

@@ -154,6 +154,27 @@ def test_the_operators_processes_are_asked_for(tmp_path: Path) -> None:
     assert (check.answer, check.reasons) == (Answer.FAIL, ("no process no-such-agent runs",))
 
 
+PASSES: Final = Check(name="roles", answer=Answer.PASS)
+WAITS: Final = Check(name="pods", answer=Answer.NO_VERDICT, waits=True)
+
+
+@pytest.mark.parametrize(
+    ("others", "asked"),
+    [
+        ((PASSES,), True),
+        ((PASSES, WAITS), True),  # a node on trial is drained: no pod may come
+        ((replace(WAITS, waits=False),), False),
+        ((PASSES, Check(name="links", answer=Answer.FAIL)), False),
+    ],
+)
+def test_the_operators_checks_are_asked_once_nothing_else_is_in_the_way(
+    tmp_path: Path, others: tuple[Check, ...], *, asked: bool
+) -> None:
+    beside = verification._Beside(debian(tmp_path).host, Config())
+    names = [check.name for check in beside.ask(others)]
+    assert names == (["operator", "proof"] if asked else [])
+
+
 @given(st.floats(0.1, 1000), st.floats(0, 3600))
 def test_enough_samples_are_remembered_to_span_the_settling_time(
     interval: float, settle: float
