@@ -80,8 +80,8 @@ def case_of(contract: Contract, network: Network, terms: Terms) -> Case:
     now = picture_of(network, terms.young)
     renames = {} if isinstance(now.links, Unknown) else _renames(contract.links, now.links)
     programs = [role.program for role in (*contract.roles, *(p.role for p in contract.pod_roles))]
-    owners = judged_owners(programs)
     profile = profile_of(contract.cni.plugins)
+    owners = judged_owners(programs, profile.name if profile else "")
     return Case(
         contract=_under_new_names(contract, renames),
         now=now,

@@ -43,7 +43,7 @@ def roles(case: Case) -> Check:
         f"new eBPF {role.program} at {role.place} {role.direction}" for role in told(case, new)
     ]
     # A CNI that still attaches and detaches has not settled, whatever is promised.
-    state = ", ".join(map(str, new))
+    state = ", ".join(str(role) for role in new if owner_of(role.program) in case.owners)
     return check_of("roles", failed, [*notes, *_other_ways(case)], state=state)
 
 

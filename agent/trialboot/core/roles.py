@@ -60,11 +60,13 @@ def _known(name: str) -> str | None:
     return cut.pop() if len(cut) == 1 else None
 
 
-def judged_owners(programs: Iterable[str]) -> frozenset[str]:
+def judged_owners(programs: Iterable[str], cni: str = "") -> frozenset[str]:
     """Name whose programs make the pod network, of all that were attached while it was healthy.
 
-    Where a CNI's own are there, what others attach is theirs to lose. Where none is known, the
-    CNI is one that we do not know, and everything counts but what systemd attaches.
+    Where the CNI is known, by its configuration (`cni`, its profile's name) or by its own programs,
+    what others attach is theirs to lose: observability agents come and go. Else everything counts
+    but what systemd attaches.
     """
     owners = {owner_of(program) for program in programs} - {"systemd", "tools"}
-    return frozenset(owners - {"other"}) or frozenset(owners)
+    known = frozenset(owners - {"other"}) | ({cni} - {""})
+    return known or frozenset(owners)

@@ -761,6 +761,31 @@ HARMLESS: dict[str, Story] = {
             ),
         ),
     ),
+    "an observability agent leaves a node whose CNI is known, and has no programs": same(
+        CALICO.plus(
+            attachments=(
+                on("eth0", "ingress", "tcx_ingress_flo"),
+                *(on(name, "egress", "tcx_egress_flow") for name in CALI),
+            )
+        ),
+        CALICO,
+        notes=(
+            "eBPF tcx_ingress_flo is missing at dev:eth0 ingress (skb) (not the CNI's)",
+            (
+                "eBPF tcx_egress_flow is on 0 of 2 pod interfaces cali* egress, was on 2 of 2 "
+                "(not the CNI's)"
+            ),
+        ),
+    ),
+    "somebody's programs come and go from sample to sample": Story(
+        learned=CILIUM,
+        shows=tuple(
+            CILIUM.plus(attachments=(on("eth0", "egress", f"odd_{n % 2}"),)) for n in range(10)
+        ),
+        outcome=SOUND,
+        at=60,
+        notes=("new eBPF odd_1 at dev:eth0 egress",),
+    ),
     "somebody's program on the node goes, where the CNI has its own on pods": same(
         ONLY_ON_PODS.plus(attachments=(on("eth0", "ingress", "bpftrace_probe"),)),
         ONLY_ON_PODS,
@@ -1302,6 +1327,11 @@ WORSE_STILL: dict[str, Story] = {
     ),
     "a program of an unknown CNI is gone": worse(
         UNKNOWN_CNI,
+        UNKNOWN_CNI.less("attachments", "dev:odd-gate *"),
+        "eBPF odd_gate is missing at dev:odd-gate ingress (skb)",
+    ),
+    "a program of a CNI without configuration is gone": worse(
+        replace(UNKNOWN_CNI, cni=replace(UNKNOWN_CNI.cni, configuration=None)),
         UNKNOWN_CNI.less("attachments", "dev:odd-gate *"),
         "eBPF odd_gate is missing at dev:odd-gate ingress (skb)",
     ),
