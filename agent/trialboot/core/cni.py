@@ -186,11 +186,17 @@ _TOOLS: Final = ("tg_", "falco", "pwru", "hubble")
 """How programs of tools begin that watch a node and carry nothing of its network."""
 
 REFUSAL: Final = re.compile(
-    r"BPF program is too large|Verifier error|load program:|failed to probe|Argument list too long"
+    r"BPF program is too large|BPF program load failed|Verifier error|load program:"
+    r"|failed to probe|Argument list too long"
     r"|unknown option \"--set-mark\"|Extension MARK revision \d+ not supported"
     r"|missing kernel module|is not a scalar|bpf_set_retval"
 )
 """What CNIs and their agents write when the kernel refused what they asked (ebpf.md, rule 6)."""
+DECISIVE: Final = re.compile(
+    r"BPF program is too large|BPF program load failed|Verifier error|program \S+: load program:"
+    r"|unknown option \"--set-mark\"|Extension MARK revision \d+ not supported|is not a scalar"
+)
+"""Those of them that no agent writes of a feature that it can do without, and goes on."""
 SPLAT: Final = re.compile(
     r"verifier bug|REG INVARIANTS VIOLATION|BPF program is too large|BUG: .*bpf|WARNING: .*bpf"
 )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
+from trialboot.core.cni import DECISIVE
 from trialboot.core.contract import CniPromise, is_line_named
 from trialboot.core.facts import Agent, Cni, CniConfiguration, Process, Unit, UnitState, Unknown
 from trialboot.core.verdict import Answer, Check, Finding, check_of
@@ -20,27 +21,30 @@ def is_ill(unit: Unit) -> bool:
 def unit_check(units: tuple[Unit, ...] | Unknown, refusals: Sequence[str]) -> Check:
     """Ask whether the services that make the network run, and whether the kernel refused them.
 
-    `refusals` are the lines of their logs, of this boot, that match `REFUSAL`. Refusal together
-    with restarts is proof; a service that is merely not up yet fails without proof, and so only at
-    the deadline.
+    `refusals` are the lines of their logs, of this boot, that match `REFUSAL`. A decisive one is
+    proof beside restarts of a service that is down; one that is merely not up yet fails without
+    proof, and so only at the deadline. What runs has got over what it once said.
     """
     if isinstance(units, Unknown):
         return Check(name="units", answer=Answer.NO_VERDICT, reasons=(f"services: {units.why}",))
+    down = [unit for unit in units if unit.state is not UnitState.ACTIVE]
     reasons = [
         f"{unit.name} is {unit.state}, restarted {unit.restarts} times in this boot"
-        for unit in units
-        if unit.state is not UnitState.ACTIVE
+        for unit in down
     ]
-    # A crash loop is "active" for a moment after each restart.
-    looping = [unit for unit in units if unit.restarts >= RESTARTS_THAT_PROVE]
+    looping = any(unit.restarts >= RESTARTS_THAT_PROVE for unit in down)
     if looping:
         reasons += [f"the kernel refused it: {line}" for line in refusals]
     return Check(
         name="units",
         answer=Answer.FAIL if reasons else Answer.PASS,
         reasons=tuple(reasons),
-        proof=bool(refusals and looping),
+        proof=looping and _is_decisive(refusals),
     )
+
+
+def _is_decisive(refusals: Sequence[str]) -> bool:
+    return any(DECISIVE.search(line) for line in refusals)
 
 
 def process_check(processes: tuple[Process, ...] | Unknown) -> Check:
@@ -58,8 +62,8 @@ def process_check(processes: tuple[Process, ...] | Unknown) -> Check:
 def agent_check(promise: CniPromise, cni: Cni, pin: tuple[str, ...] = ()) -> Check:
     """Ask whether the CNI's agents run and stay up, and whether the kernel refused them.
 
-    A refusal together with restarts is proof (ebpf.md, section 3.2 rule 6). What merely is not up
-    yet fails without proof, and so only at the deadline.
+    A decisive refusal of one that was restarted again and again and is not up is proof (ebpf.md,
+    section 3.2 rule 6). What merely is not up yet fails without proof, and so only at the deadline.
     """
     if isinstance(cni.agents, Unknown):
         return check_of(
@@ -71,17 +75,16 @@ def agent_check(promise: CniPromise, cni: Cni, pin: tuple[str, ...] = ()) -> Che
         seen = [agent for agent in cni.agents if agent.name == name]
         ill = _ill_words(name, seen)
         refused = [line for agent in seen for line in agent.refusals]
-        looping = _most_restarts(seen) >= RESTARTS_THAT_PROVE
-        if refused and looping:
-            proven = True
-            ill = ill or f"{name} was restarted {_most_restarts(seen)} times in this boot"
+        if ill and refused and _most_restarts(seen) >= RESTARTS_THAT_PROVE:
+            proven = proven or _is_decisive(refused)
             told = [ill, *(f"the kernel refused {name}: {line}" for line in refused)]
             failed += [Finding(f"agent: {name}", words) for words in told]
-        elif ill and replaced and not is_line_named(f"agent: {name}", pin):
+            continue
+        if ill and replaced and not is_line_named(f"agent: {name}", pin):
             notes.append(f"{ill} (another CNI is configured now)")
         elif ill:
             failed.append(Finding(f"agent: {name}", ill))
-        notes += [f"{name} once said: {line}" for line in refused if not looping]
+        notes += [f"{name} once said: {line}" for line in refused]
     return check_of("agents", failed, notes, proof=proven)
 
 

@@ -867,6 +867,11 @@ HARMLESS: dict[str, Story] = {
         CILIUM.with_agent(restarts=2, refusals=("load program: invalid argument",)),
         notes=("cilium-agent once said: load program: invalid argument",),
     ),
+    "an agent was refused three times and stays up without what it wanted": same(
+        CILIUM,
+        CILIUM.with_agent(restarts=3, age=500.0, refusals=("Verifier error",)),
+        notes=("cilium-agent once said: Verifier error",),
+    ),
     "an agent is there that was not": same(
         CILIUM,
         WITH_PROXY,
@@ -876,7 +881,7 @@ HARMLESS: dict[str, Story] = {
         replace(
             CILIUM,
             units=(Unit(name="kubelet.service", state=UnitState.ACTIVE, restarts=9),),
-            unit_refusals=(),
+            unit_refusals=("Verifier error",),
         ),
     ),
     "the operator's process runs": same(
@@ -1601,10 +1606,11 @@ WORSE_STILL: dict[str, Story] = {
         CILIUM,
         replace(
             CILIUM,
-            units=(Unit(name="flanneld.service", state=UnitState.ACTIVE, restarts=3),),
-            unit_refusals=("load program: EINVAL",),
+            units=(Unit(name="flanneld.service", state=UnitState.ACTIVATING, restarts=3),),
+            unit_refusals=("program x: load program: EINVAL",),
         ),
-        "the kernel refused it: load program: EINVAL",
+        "flanneld.service is activating, restarted 3 times in this boot",
+        "the kernel refused it: program x: load program: EINVAL",
         at=60,
     ),
     "the operator's process does not run": worse(
@@ -1612,12 +1618,11 @@ WORSE_STILL: dict[str, Story] = {
         replace(CILIUM, processes=(Process(name="bird", count=0), Process(name="frr", count=1))),
         "no process bird runs",
     ),
-    "an agent was refused three times and stays up without what it wanted": worse(
+    "an agent waits for the API server, and does without a feature: no proof": worse(
         CILIUM,
-        CILIUM.with_agent(restarts=3, age=500.0, refusals=("failed to probe",)),
-        "cilium-agent was restarted 3 times in this boot",
+        CILIUM.with_agent(restarts=3, age=20.0, refusals=("failed to probe",)),
+        "cilium-agent does not stay up, its container was restarted 3 times in this boot",
         "the kernel refused cilium-agent: failed to probe",
-        at=60,
     ),
     "one of two processes of an agent was refused": worse(
         CILIUM,
@@ -1626,14 +1631,22 @@ WORSE_STILL: dict[str, Story] = {
             cni=replace(
                 CILIUM.cni,
                 agents=(
-                    agent("cilium-agent", age=500.0, restarts=1),
-                    agent("cilium-agent", age=500.0, restarts=4, refusals=("failed to probe",)),
+                    agent("cilium-agent", age=50.0, restarts=1),
+                    agent("cilium-agent", age=0.0, restarts=4, refusals=("Verifier error", "x")),
                 ),
             ),
         ),
-        "cilium-agent was restarted 4 times in this boot",
-        "the kernel refused cilium-agent: failed to probe",
+        "cilium-agent does not stay up, its container was restarted 4 times in this boot",
+        "the kernel refused cilium-agent: Verifier error",
+        "the kernel refused cilium-agent: x",
         at=60,
+    ),
+    "an agent is down and was refused, not often enough to prove it": worse(
+        CILIUM,
+        CILIUM.with_agent(restarts=2, age=0.0, refusals=("Verifier error",)),
+        "cilium-agent does not run, it did before, "
+        "its container was restarted 2 times in this boot",
+        notes=("cilium-agent once said: Verifier error",),
     ),
     "an agent is between two starts": worse(
         CILIUM,

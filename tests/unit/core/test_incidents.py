@@ -32,7 +32,7 @@ from trialboot.core.trial import Booted, Choice, Decision, Phase, Policy, Trial
 
 TOO_LARGE = 'level=fatal msg="BPF program is too large. Processed 1000001 insn"'
 SET_RETVAL = 'msg="detaching tracing program: bpf_set_retval#187: R1 is not a scalar"'
-SENDMSG = "calico_sendmsg_v46: load program: invalid argument"
+SENDMSG = "libbpf: prog 'calico_sendmsg_v46': BPF program load failed: Invalid argument"
 MARK_V6 = 'ip6tables-restore v1.8.8: unknown option "--set-mark"'
 MARK_REVISION = "Warning: Extension MARK revision 0 not supported, missing kernel module?"
 

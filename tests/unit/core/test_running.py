@@ -2,7 +2,7 @@
 
 import pytest
 
-from trialboot.core.cni import REFUSAL
+from trialboot.core.cni import DECISIVE, REFUSAL
 from trialboot.core.facts import Process, Unit, UnitState, Unknown
 from trialboot.core.running import is_ill, process_check, unit_check
 from trialboot.core.verdict import Answer
@@ -41,7 +41,12 @@ UNITS: dict[str, tuple[tuple[Unit, ...] | Unknown, tuple[str, ...], Found]] = {
         (LINE,),
         (Answer.FAIL, (ill(FAILED, 2),), False),
     ),
-    "refused, three restarts, up": ((unit(restarts=3),), (LINE,), (Answer.FAIL, (REFUSED,), True)),
+    "refused, three restarts, up": ((unit(restarts=3),), (LINE,), (Answer.PASS, (), False)),
+    "refused, three restarts, not up, in words that prove nothing": (
+        (unit(FAILED, 3),),
+        ("failed to probe",),
+        (Answer.FAIL, (ill(FAILED, 3), "the kernel refused it: failed to probe"), False),
+    ),
     "refused, three restarts, not up": (
         (unit(), unit(FAILED, 3)),
         (LINE,),
@@ -72,20 +77,25 @@ def test_every_state_of_a_service_is_well_or_ill() -> None:
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("line", "decisive"),
     [
-        LINE,
-        "Verifier error: load program: argument list too long",
-        "load program: permission denied",
-        "failed to probe socket filter",
-        "Argument list too long",
-        'iptables: unknown option "--set-mark"',
-        "missing kernel module: xt_mark",
-        "bpf_set_retval#187: R1 is not a scalar",
+        (LINE, True),
+        ("Verifier error: load program: argument list too long", True),
+        ("program cil_from_netdev: load program: invalid argument", True),
+        ("prog 'calico_sendmsg_v46': BPF program load failed: Invalid argument", True),
+        ('iptables: unknown option "--set-mark"', True),
+        ("Extension MARK revision 0 not supported, missing kernel module?", True),
+        ("bpf_set_retval#187: R1 is not a scalar", True),
+        ("load program: permission denied", False),
+        ("failed to probe socket filter", False),
+        ("Argument list too long", False),
+        ("missing kernel module: xt_mark", False),
+        ("bpf_set_retval is not supported", False),
     ],
 )
-def test_the_words_of_a_refusal_are_known(line: str) -> None:
+def test_the_words_of_a_refusal_are_known(line: str, *, decisive: bool) -> None:
     assert REFUSAL.search(line)
+    assert bool(DECISIVE.search(line)) is decisive
 
 
 @pytest.mark.parametrize("line", ["", "level=info msg=ready", "context deadline exceeded"])
