@@ -23,6 +23,11 @@ else:
 PATH: Final = "/etc/trialboot/trialboot.toml"
 _MOST_SECONDS: Final = 31_536_000
 """A year: what lies beyond it, such as inf and nan, is no time that anybody waits."""
+_LONGEST_VERIFY: Final = 900.0
+"""Seconds: trialboot-verify.service is ended after 30 minutes, and then there is no verdict at all.
+
+Beside the deadline it needs `OVERTIME`, and one last round of the operator's checks and of proof.
+"""
 SHORTEST_INTERVAL: Final = 1.0
 """Seconds: a sample asks netlink, systemd and the journal; faster would only load the node."""
 _SHORTEST_TRY: Final = 1.0
@@ -135,10 +140,19 @@ def parse_config(text: str) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{PATH}: {error}") from error
     config = _section(Config, table, "")
+    _check_longest(config.verify)
     _check_shortest(config.verify.interval_seconds, SHORTEST_INTERVAL, "verify.interval_seconds")
     _check_shortest(config.verify.check_seconds, _SHORTEST_TRY, "verify.check_seconds")
     _check_prove(config.prove)
     return config
+
+
+def _check_longest(verify: Verify) -> None:
+    for name in ("minimum_settle", "settle", "deadline", "interval"):
+        if getattr(verify, f"{name}_seconds") > _LONGEST_VERIFY:
+            raise ConfigError(
+                f"{PATH}: verify.{name}_seconds must be {_LONGEST_VERIFY:.0f} or less"
+            )
 
 
 def _check_shortest(value: float, shortest: float, key: str) -> None:

@@ -25,7 +25,7 @@ Unattended-Upgrade::Remove-Unused-Kernel-Packages "true";
 Unattended-Upgrade::Remove-Unused-Dependencies "true";
 """
 # A trial that is still going on while packages come and go.
-LONG_TRIAL = re.sub("(?m)^(minimum_settle_seconds|deadline_seconds) = .*$", r"\1 = 3000", CONFIG)
+LONG_TRIAL = re.sub("(?m)^(minimum_settle_seconds|deadline_seconds) = .*$", r"\1 = 900", CONFIG)
 TOY = """\
 set -e
 mkdir -p /root/toy/DEBIAN

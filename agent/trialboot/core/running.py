@@ -1,6 +1,7 @@
 """Is what makes the network running: services, processes, the CNI's own agents."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from trialboot.core.cni import DECISIVE
@@ -63,7 +64,8 @@ def agent_check(promise: CniPromise, cni: Cni, pin: tuple[str, ...] = ()) -> Che
     """Ask whether the CNI's agents run and stay up, and whether the kernel refused them.
 
     A decisive refusal of one that was restarted again and again and is not up is proof (ebpf.md,
-    section 3.2 rule 6). What merely is not up yet fails without proof, and so only at the deadline.
+    section 3.2 rule 6). What merely is not up yet fails without proof, and so only at the deadline;
+    what is up, and was started again often, has yet to stay up: that shows a little later.
     """
     if isinstance(cni.agents, Unknown):
         return check_of(
@@ -85,7 +87,9 @@ def agent_check(promise: CniPromise, cni: Cni, pin: tuple[str, ...] = ()) -> Che
         elif ill:
             failed.append(Finding(f"agent: {name}", ill))
         notes += [f"{name} once said: {line}" for line in refused]
-    return check_of("agents", failed, notes, proof=proven)
+    up = {f"agent: {agent.name}" for agent in cni.agents if agent.age > 0}
+    mends = bool(failed) and all(finding.subject in up for finding in failed)
+    return replace(check_of("agents", failed, notes, proof=proven), mends=mends)
 
 
 def _ill_words(name: str, seen: Sequence[Agent]) -> str:

@@ -7,6 +7,8 @@ from typing import Final, NamedTuple
 from trialboot.core.facts import ProgramSize
 from trialboot.core.language import Word
 
+OVERTIME: Final = 150.0
+"""Seconds past the deadline for what may mend until then: an agent that was just restarted."""
 MOST_REASONS: Final = 12
 """Sentences of one check that a person reads; the rest is a number."""
 
@@ -45,6 +47,8 @@ class Check:
     """Undecided because something may still come; at the deadline its absence is no fault."""
     proof: bool = False
     """A failure that waiting cannot mend, such as the kernel's own refusal of a program."""
+    mends: bool = False
+    """A failure that is over, or is another one, before `OVERTIME` has passed."""
 
 
 class Finding(NamedTuple):
@@ -121,7 +125,7 @@ def settle(samples: Sequence[Sample], patience: Patience) -> Verdict | None:
 
     Sound needs passing samples that did not change over `settle` seconds. Worse needs a proof, or
     at the deadline something that was broken for as long. What was waited for and did not come by
-    then is no fault; all else at the deadline is unsure.
+    then is no fault. What mends gets `OVERTIME` to do so; all else at the deadline is unsure.
     """
     latest = samples[-1]
     if latest.at < patience.minimum_settle:
@@ -132,7 +136,15 @@ def settle(samples: Sequence[Sample], patience: Patience) -> Verdict | None:
         return _sound(latest)
     if latest.at < patience.deadline:
         return None
-    return _at_the_deadline(samples, patience)
+    found = _at_the_deadline(samples, patience)
+    overtime = latest.at < patience.deadline + OVERTIME and _is_mending(samples)
+    return None if overtime and found.outcome is not Outcome.SOUND else found
+
+
+def _is_mending(samples: Sequence[Sample]) -> bool:
+    """Tell a node of which nothing is broken but what mends, or did a moment ago."""
+    well = all(c.answer is Answer.PASS or c.waits or c.mends for c in samples[-1].checks)
+    return well and any(check.mends for sample in samples for check in sample.checks)
 
 
 def _at_the_deadline(samples: Sequence[Sample], patience: Patience) -> Verdict:

@@ -29,7 +29,7 @@ APART: Final = 60.0
 """Seconds between a verification and the next that a service asks for: one may crash for hours."""
 HELD: Final = 30.0
 """Seconds between two looks whether a verification that must wait may begin."""
-AT_MOST: Final = 1530.0
+AT_MOST: Final = 1830.0
 """Seconds that a verification may take: the unit's own limit, and some. Its end may be lost."""
 REFUSED: Final = 300.0
 """Seconds between two tries where systemd refuses to start it."""

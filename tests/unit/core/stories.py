@@ -26,7 +26,7 @@ from trialboot.core.running import agent_check, process_check, unit_check
 from trialboot.core.verdict import Check, Outcome, Patience, Sample, Verdict, settle
 
 PATIENCE = Patience(minimum_settle=60, settle=30, deadline=600)
-TIMES = (10, 40, 59, 60, 100, 130, 570, 590, 599, 600)
+TIMES = (10, 40, 59, 60, 100, 130, 570, 590, 599, 600, 720, 750)
 """Seconds at which a sample is taken."""
 SOUND, WORSE, UNSURE = Outcome.SOUND, Outcome.WORSE, Outcome.UNSURE
 USUAL = {SOUND: 60, WORSE: 600, UNSURE: 600}

@@ -419,6 +419,16 @@ HARMLESS: dict[str, Story] = {
         outcome=SOUND,
         at=570,
     ),
+    "Cilium waited for the API server until shortly before the deadline": Story(
+        learned=CILIUM,
+        shows=(
+            *(CILIUM_NEVER_STARTED.with_agent(restarts=6, age=0.0),) * 7,
+            *(CILIUM.with_agent(restarts=6, age=20.0),) * 3,
+            CILIUM.with_agent(restarts=6, age=140.0),
+        ),
+        outcome=SOUND,
+        at=750,
+    ),
     "a class of pods that nobody knew has its MACs set": same(
         with_lxc(CILIUM, ()), CILIUM.mapped("links", lambda x: replace(x, mac_origin="set"))
     ),
@@ -1623,6 +1633,7 @@ WORSE_STILL: dict[str, Story] = {
         CILIUM.with_agent(restarts=3, age=20.0, refusals=("failed to probe",)),
         "cilium-agent does not stay up, its container was restarted 3 times in this boot",
         "the kernel refused cilium-agent: failed to probe",
+        at=750,
     ),
     "one of two processes of an agent was refused": worse(
         CILIUM,
@@ -1641,6 +1652,14 @@ WORSE_STILL: dict[str, Story] = {
         "the kernel refused cilium-agent: x",
         at=60,
     ),
+    "one agent has just been started again, and another one does not run": worse(
+        WITH_PROXY,
+        WITH_PROXY.with_agent("cilium-agent", restarts=3, age=20.0).with_agent(
+            "kube-proxy", age=0.0
+        ),
+        "cilium-agent does not stay up, its container was restarted 3 times in this boot",
+        "kube-proxy does not run, it did before",
+    ),
     "an agent is down and was refused, not often enough to prove it": worse(
         CILIUM,
         CILIUM.with_agent(restarts=2, age=0.0, refusals=("Verifier error",)),
@@ -1657,6 +1676,7 @@ WORSE_STILL: dict[str, Story] = {
         CILIUM,
         CILIUM.with_agent(restarts=3, age=119.0),
         "cilium-agent does not stay up, its container was restarted 3 times in this boot",
+        at=750,
     ),
     "the first boot, and kubelet does not run": worse(
         None,

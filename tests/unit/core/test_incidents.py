@@ -298,6 +298,7 @@ STORIES: dict[str, Story] = {
         learned=CILIUM,
         shows=(looping(CILIUM, "cilium-agent"),),
         outcome=WORSE,
+        at=750,
         reasons=(loop_words("cilium-agent"),),
     ),
     # 14: cilium/cilium#18591 (5.16), #17647 (4.19.207), #14964 (5.10)

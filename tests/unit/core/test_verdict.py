@@ -12,6 +12,7 @@ NOTED = Check(name="roles", answer=Answer.PASS, notes=("new eBPF x",))
 GROWN = Check(name="roles", answer=Answer.PASS, state="2 roles")
 FAIL = Check(name="links", answer=Answer.FAIL, reasons=("link eth0 is gone",))
 PROOF = Check(name="units", answer=Answer.FAIL, reasons=("refused",), proof=True)
+MENDS = Check(name="agents", answer=Answer.FAIL, reasons=("does not stay up",), mends=True)
 WAITS = Check(
     name="pods",
     answer=Answer.NO_VERDICT,
@@ -55,6 +56,19 @@ STORIES: dict[str, tuple[list[Sample], Outcome | None]] = {
     ),
     "it came and stayed": (samples((60, WAITS), (70, PASS), (100, PASS)), Outcome.SOUND),
     "sound at the deadline": (samples((570, PASS), (600, PASS)), Outcome.SOUND),
+    "what mends gets overtime": (samples((600, MENDS), (749, MENDS)), None),
+    "and no more": (samples((700, MENDS), (750, MENDS)), Outcome.WORSE),
+    "it has mended, and has yet to stay so": (samples((700, MENDS), (720, PASS)), None),
+    "it has mended": (samples((690, MENDS), (700, PASS), (730, PASS)), Outcome.SOUND),
+    "it came to be broken": (samples((590, FAIL), (610, MENDS), (640, FAIL)), Outcome.UNSURE),
+    "it is broken beside what mends": (
+        [Sample(at=600, checks=(FAIL, MENDS))],
+        Outcome.WORSE,
+    ),
+    "what was waited for did not come, and something mends": (
+        [Sample(at=600, checks=(WAITS, MENDS))],
+        None,
+    ),
     "unsettled at the deadline": (samples((571, PASS), (600, PASS)), Outcome.UNSURE),
 }
 
