@@ -81,7 +81,8 @@ def _watch(
     while True:
         seen = observe(host)
         young, known = _young(seen, known)
-        checks = _ask(host, config, promise, seen, young)
+        seen = replace(seen, young=young)
+        checks = _ask(host, config, promise, seen)
         checks += beside.ask(checks)
         samples.append(Sample(at=host.monotonic() - began + credit, checks=checks))
         verdict = settle(samples, patience)
@@ -132,13 +133,12 @@ def _ask(
     config: Config,
     promise: _Promise,
     seen: Observation,
-    young: frozenset[str] = frozenset(),
 ) -> tuple[Check, ...]:
     contract = promise.contract
     if isinstance(contract, Contract):
         terms = Terms(
             amendments=promise.amendments,
-            young=young,
+            young=seen.young,
             cni=cni_seen(seen.cni),
         )
         learned = network_checks(contract, seen.network, terms)
@@ -149,7 +149,9 @@ def _ask(
     if isinstance(contract, Unknown):
         why = f"the contract cannot be read: {contract.why}"
         return (check_of("contract", undecided=[why]), *_running(host, config), _load(host))
-    return (healthy_check(seen.network), *_running(host, config), _load(host))
+    # Nothing was learned yet, but an agent that has run in this boot is to stay up.
+    agents = agent_check(cni_seen(seen.cni), seen.cni)
+    return (healthy_check(seen.network), agents, *_running(host, config), _load(host))
 
 
 def _load(host: Host, *, changed: bool = False) -> Check:
@@ -247,6 +249,7 @@ def _learned(host: Host, judgement: Judgement, seen: Observation) -> Contract | 
         kernel=runs.release,
         cni=cni,
         modules=seen.modules,
+        young=seen.young,
     )
 
 

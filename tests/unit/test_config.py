@@ -167,7 +167,10 @@ def test_an_unknown_key_is_told_with_those_that_are_known() -> None:
         ("verify.units = [1]", "verify.units must be a list of names"),
         ("verify.processes = {}", "verify.processes must be a list of names"),
         ("verify.deadline_seconds = 901", "verify.deadline_seconds must be 900 or less"),
-        ("verify.minimum_settle_seconds = 901", "verify.minimum_settle_seconds must be 900 or less"),
+        (
+            "verify.minimum_settle_seconds = 901",
+            "verify.minimum_settle_seconds must be 900",
+        ),
         ("verify.settle_seconds = 901", "verify.settle_seconds must be 900 or less"),
         ("verify.interval_seconds = 901", "verify.interval_seconds must be 900 or less"),
         ("verify.interval_seconds = 0.9", "verify.interval_seconds must be 1 or more"),

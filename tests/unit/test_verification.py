@@ -16,7 +16,7 @@ from tests.unit.workers.debian_host import BOOT, OLD, Debian, debian
 from trialboot import verification
 from trialboot.config import Config, Verify
 from trialboot.core.contract import Amendments, Contract
-from trialboot.core.facts import Agent, BootId, Cni, Network, Observation, Unknown
+from trialboot.core.facts import Agent, BootId, Cni, Network, Observation, Sysctl, Unknown
 from trialboot.core.node import Wish
 from trialboot.core.outlook import Judgement
 from trialboot.core.trial import Decision, Phase, Trial
@@ -49,6 +49,26 @@ def test_a_sound_boot_is_learned_from(tmp_path: Path) -> None:
     assert isinstance(learned, Contract)
     assert (learned.kernel, learned.boot) == (OLD, BOOT)
     assert verification.newest_contract(host) == learned
+
+
+def test_a_pod_that_is_being_made_is_no_model(tmp_path: Path) -> None:
+    links = NETWORK.links
+    assert not isinstance(links, Unknown)
+    making = links[-1].name
+    half = replace(
+        NETWORK,
+        attachments=tuple(a for a in NETWORK.attachments if a.place != f"dev:{making}"),  # type: ignore[union-attr]
+        sysctls=tuple(
+            Sysctl(name=f"net.ipv4.conf.{x.name}.rp_filter", value=str(2 * (x.name == making)))
+            for x in links
+        ),
+    )
+    seen = replace(observation(half), young=frozenset({making}))
+    learned = verification.learn_from(debian(tmp_path).host, judgement(), seen)
+    assert isinstance(learned, Contract)
+    assert [role.carried for role in learned.pod_roles] == [4]
+    assert learned.pods == (("lxc*", 4),)
+    assert {s.values for s in learned.sysctls} == {("0",)}
 
 
 @pytest.mark.parametrize("outcome", [Outcome.WORSE, Outcome.UNSURE])
@@ -128,7 +148,8 @@ def test_against_a_contract_all_questions_are_asked(tmp_path: Path) -> None:
 
 
 def test_without_a_contract_a_healthy_network_is_asked_for(tmp_path: Path) -> None:
-    assert list(ask(debian(tmp_path), None)) == ["healthy", "units", "processes", "load"]
+    names = ["healthy", "agents", "units", "processes", "load"]
+    assert list(ask(debian(tmp_path), None)) == names
 
 
 def test_an_unreadable_contract_gives_no_verdict_not_a_pass(tmp_path: Path) -> None:

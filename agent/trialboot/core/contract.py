@@ -111,10 +111,13 @@ _PARTS: Final = (
 
 def learn(
     network: Network, *, at: str, boot: str, kernel: str, cni: CniPromise | None = None,
-    modules: tuple[str, ...] = (),
+    modules: tuple[str, ...] = (), young: frozenset[str] = frozenset(),
 ) -> Contract | Unknown:  # fmt: skip
-    """Turn a healthy sample into a promise. Any part that was not seen makes it Unknown."""
-    picture = picture_of(network)
+    """Turn a healthy sample into a promise. Any part that was not seen makes it Unknown.
+
+    Nothing is learned from `young` links: a pod that is being made is no model.
+    """
+    picture = picture_of(network, young)
     for name in (f.name for f in fields(picture)):
         part = getattr(picture, name)
         if isinstance(part, Unknown):

@@ -383,3 +383,5 @@ class Observation:
     cni: Cni
     modules: tuple[str, ...] | Unknown
     """Names of the loaded modules that networks are made with."""
+    young: frozenset[str] = frozenset()
+    """Links that no sample before had: their CNI may still be at work on them."""

@@ -64,8 +64,9 @@ def agent_check(promise: CniPromise, cni: Cni, pin: tuple[str, ...] = ()) -> Che
     """Ask whether the CNI's agents run and stay up, and whether the kernel refused them.
 
     A decisive refusal of one that was restarted again and again and is not up is proof (ebpf.md,
-    section 3.2 rule 6). What merely is not up yet fails without proof, and so only at the deadline;
-    what is up, and was started again often, has yet to stay up: that shows a little later.
+    section 3.2 rule 6). What merely is not up yet fails without proof, and so only at the
+    deadline; what is up, and was started again often, has yet to stay up: that shows a little
+    later.
     """
     if isinstance(cni.agents, Unknown):
         return check_of(

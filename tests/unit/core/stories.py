@@ -110,7 +110,8 @@ def checks_of(
         *node.proof,
     )
     if contract is None:
-        return (healthy_check(node.network), *running)
+        agents = agent_check(cni_seen(node.cni), node.cni)
+        return (healthy_check(node.network), agents, *running)
     terms = Terms(amendments=amendments, young=young, cni=cni_seen(node.cni))
     promised = amended(contract, amendments).cni
     agents = agent_check(promised, node.cni, amendments.pin)
@@ -147,7 +148,7 @@ NETWORK_CHECKS = ("roles", "pods", "links", "routes", "rules", "neighbours", "sy
 
 
 def _names(contract: Contract | None, node: Node) -> tuple[str, ...]:
-    network = NETWORK_CHECKS if contract else ("healthy",)
+    network = NETWORK_CHECKS if contract else ("healthy", "agents")
     return (*network, "units", "processes", *(check.name for check in node.proof))
 
 

@@ -1678,6 +1678,13 @@ WORSE_STILL: dict[str, Story] = {
         "cilium-agent does not stay up, its container was restarted 3 times in this boot",
         at=750,
     ),
+    "the first boot, and the CNI's agent does not stay up": worse(
+        None,
+        CILIUM_NEVER_STARTED.with_agent(age=0.0, restarts=5),
+        "cilium-agent does not run, it did before, "
+        "its container was restarted 5 times in this boot",
+        notes=("0 eBPF roles, 2 links, 2 routes and 3 rules to learn from",),
+    ),
     "the first boot, and kubelet does not run": worse(
         None,
         replace(
