@@ -24,7 +24,7 @@ PATH: Final = "/etc/trialboot/trialboot.toml"
 _MOST_SECONDS: Final = 31_536_000
 """A year: what lies beyond it, such as inf and nan, is no time that anybody waits."""
 _LONGEST_VERIFY: Final = 900.0
-"""Seconds: trialboot-verify.service is ended after 30 minutes, and then there is no verdict at all.
+"""Seconds: trialboot-verify.service is ended after 30 minutes, and then there is no verdict.
 
 Beside the deadline it needs `OVERTIME`, and one last round of the operator's checks and of proof.
 """

@@ -46,6 +46,7 @@ class _Promise:
     contract: Contract | Unknown | None
     """Unknown where a trial cannot be judged; None where nothing was learned yet."""
     amendments: Amendments
+    on_trial: bool = True
 
 
 def verify(host: Host, config: Config, progress: Progress) -> tuple[Judgement, Observation]:
@@ -54,16 +55,20 @@ def verify(host: Host, config: Config, progress: Progress) -> tuple[Judgement, O
     Gives the last sample with it: what a sound boot is learned from.
     """
     boot = kernel.read_boot_id(host)
-    promise = _Promise(contract=_contract_of(host), amendments=read_amendments(host))
+    on_trial = store.load_decision(host).trial.phase in {Phase.TRIAL, Phase.CONDEMNED}
+    promise = _Promise(
+        contract=_contract_of(host, on_trial=on_trial),
+        amendments=read_amendments(host),
+        on_trial=on_trial,
+    )
     verdict, seen = _watch(host, config, promise, progress)
     explained = _explained(host, promise, verdict, seen)
     return Judgement(boot=boot, at=host.moment(), verdict=explained), seen
 
 
-def _contract_of(host: Host) -> Contract | Unknown | None:
+def _contract_of(host: Host, *, on_trial: bool) -> Contract | Unknown | None:
     """Give the contract; one that cannot be read is learned anew, but not by a trial."""
     found = newest_contract(host)
-    on_trial = store.load_decision(host).trial.phase in {Phase.TRIAL, Phase.CONDEMNED}
     return None if isinstance(found, Unknown) and not on_trial else found
 
 
@@ -140,6 +145,7 @@ def _ask(
             amendments=promise.amendments,
             young=seen.young,
             cni=cni_seen(seen.cni),
+            on_trial=promise.on_trial,
         )
         learned = network_checks(contract, seen.network, terms)
         promised = amended(contract, promise.amendments).cni

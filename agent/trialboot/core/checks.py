@@ -7,9 +7,20 @@ for what it no longer attaches. A part that could not be read leaves its own che
 
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import Final, NamedTuple
 
-from trialboot.core.comparison import Case, Terms, case_of, is_passing, or_none, told
+from trialboot.core.comparison import (
+    CHANGED,
+    ITS_LINK,
+    Case,
+    Terms,
+    case_of,
+    is_passing,
+    or_none,
+    told,
+    unless_changed,
+    went_with_its_link,
+)
 from trialboot.core.contract import (
     Contract,
     is_named,
@@ -20,13 +31,23 @@ from trialboot.core.contract import (
 )
 from trialboot.core.datapath import pod_routes, pod_rules, pods, roles
 from trialboot.core.facts import Network, Unknown
-from trialboot.core.picture import Neighbours, NodeLink, RemoteRoutes, picture_of
+from trialboot.core.picture import MacOrigins, Neighbours, NodeLink, RemoteRoutes, picture_of
 from trialboot.core.sysctls import Setting
 from trialboot.core.verdict import Check, Finding, check_of
 
 _FORWARDING: Final = ("net.ipv4.ip_forward", "net.ipv?.conf.*.forwarding")
 _BRIDGED: Final = "net.bridge.bridge-nf-call-*"
 _EVERY_LINK: Final = "net.ipv4.conf.all.rp_filter"
+
+
+class _Lost(NamedTuple):
+    """Something of which there was at least one for each other node, and of which none is left."""
+
+    item: RemoteRoutes | Neighbours
+    words: str
+    before: int
+    replaced: bool
+    """What it was on is there, or another thing of its kind: a changed CNI does without it."""
 
 
 def network_checks(
@@ -67,7 +88,8 @@ def _links(case: Case) -> Check:
     known = {link.name for link in case.contract.links}
     new = told(case, [link for link in now if link.name not in known])
     notes += [f"new link {link.name} ({link.kind or 'device'})" for link in new]
-    return check_of("links", [*failed, *_foreign_macs(case)], notes)
+    foreign, excused = unless_changed(case, _foreign_macs(case))
+    return check_of("links", [*failed, *foreign], [*notes, *excused])
 
 
 def _is_other_kind(promised: NodeLink, link: NodeLink) -> bool:
@@ -84,7 +106,7 @@ def _link_notes(before: NodeLink, now: NodeLink) -> list[str]:
     return notes
 
 
-def _foreign_macs(case: Case) -> list[Finding]:
+def _foreign_macs(case: Case) -> list[tuple[MacOrigins, str]]:
     """Find pods whose MAC somebody else sets: the CNI has it in the pods' static neighbours."""
     if not any(profile.sets_macs for profile in case.profiles):
         return []
@@ -98,7 +120,7 @@ def _foreign_macs(case: Case) -> list[Finding]:
                 f"MACs of pod interfaces {macs.pods} are {' and '.join(fresh)} now, "
                 f"were {' and '.join(promised.origins)}: something else names or sets them"
             )
-            found.append(Finding(subject_of(promised), words))
+            found.append((promised, words))
     return found
 
 
@@ -106,57 +128,60 @@ def _routes(case: Case) -> Check:
     now = case.now.routes
     if isinstance(now, Unknown):
         return check_of("routes", undecided=[f"routes: {now.why}"])
-    passing = {x.name for x in case.contract.links if is_passing(case, x)}
     there = set(now)
     failed, notes = [], []
     for route in case.contract.routes:
         words = f"route {route_words(route)} is gone"
         if route in there:
             continue
-        if route.link in passing and not is_named(route, case.pinned):
-            notes.append(f"{words} (its link comes with pods, programs or other nodes)")
+        if went_with_its_link(case, route.link) and not is_named(route, case.pinned):
+            notes.append(f"{words} ({ITS_LINK})")
         else:
             failed.append(Finding(subject_of(route), words))
     known = set(case.contract.routes)
     new = told(case, [route for route in now if route not in known])
     notes += [f"new route {route_words(route)}" for route in new]
-    lost, undecided = _lost_routes(case)
+    lost, at_rest, undecided = _gone(case, _lost_routes(case))
     bare, empty = pod_routes(case)
-    return check_of("routes", [*failed, *lost, *bare], [*notes, *empty], undecided)
+    return check_of("routes", [*failed, *lost, *bare], [*notes, *at_rest, *empty], undecided)
 
 
-def _lost_routes(case: Case) -> tuple[list[Finding], list[str]]:
+def _lost_routes(case: Case) -> list[_Lost]:
     now = {(r.family, r.protocol): r.count for r in case.now.remote_routes}
-    return _gone(
-        case,
-        [
-            (
-                promised,
-                f"no {version_of(promised.family)} route of protocol {promised.protocol} is left",
-                promised.count,
-            )
-            for promised in case.contract.remote_routes
-            if not now.get((promised.family, promised.protocol))
-        ],
-    )
+    families = {family for family, _ in now}
+    return [
+        _Lost(
+            item=promised,
+            words=f"no {version_of(promised.family)} route of protocol {promised.protocol} "
+            "is left",
+            before=promised.count,
+            replaced=promised.family in families,
+        )
+        for promised in case.contract.remote_routes
+        if (promised.family, promised.protocol) not in now
+    ]
 
 
-def _gone(
-    case: Case,
-    lost: Iterable[tuple[RemoteRoutes | Neighbours, str, int]],
-) -> tuple[list[Finding], list[str]]:
-    """Judge floors: (promise, words, how many before) each.
+def _gone(case: Case, lost: Iterable[_Lost]) -> tuple[list[Finding], list[str], list[str]]:
+    """Judge floors: what fails, what is only noted, what is undecided.
 
-    The last other node may have left the cluster: one that is gone proves nothing by itself.
+    The last other node may have left the cluster: one that is gone proves nothing by itself. At
+    rest it has: no other boot has begun that could have broken it.
     """
-    failed, undecided = [], []
-    for item, words, before in lost:
-        told = f"{words}, {before} before"
-        if before > 1 or is_named(item, case.pinned):
-            failed.append(Finding(subject_of(item), told))
+    failed, notes, undecided = [], [], []
+    for one in lost:
+        words = f"{one.words}, {one.before} before"
+        if is_named(one.item, case.pinned):
+            failed.append(Finding(subject_of(one.item), words))
+        elif case.changed and one.replaced:
+            notes.append(f"{words} ({CHANGED})")
+        elif one.before > 1:
+            failed.append(Finding(subject_of(one.item), words))
+        elif case.on_trial:
+            undecided.append(f"{words}: the only other node may be gone")
         else:
-            undecided.append(f"{told}: the only other node may be gone")
-    return failed, undecided
+            notes.append(f"{words}: the only other node is gone")
+    return failed, notes, undecided
 
 
 def _rules(case: Case) -> Check:
@@ -164,14 +189,13 @@ def _rules(case: Case) -> Check:
     if isinstance(now, Unknown):
         return check_of("rules", undecided=[f"rules: {now.why}"])
     there, known = set(now), set(case.contract.rules)
-    failed = [
-        Finding(subject_of(rule), f"rule {rule_words(rule)} is gone")
-        for rule in case.contract.rules
-        if rule not in there
-    ]
+    missing = [rule for rule in case.contract.rules if rule not in there]
+    failed, excused = unless_changed(
+        case, [(rule, f"rule {rule_words(rule)} is gone") for rule in missing]
+    )
     new = told(case, [rule for rule in now if rule not in known])
-    bare, excused = pod_rules(case)
-    notes = [*(f"new rule {rule_words(rule)}" for rule in new), *excused]
+    bare, empty = pod_rules(case)
+    notes = [*excused, *(f"new rule {rule_words(rule)}" for rule in new), *empty]
     return check_of("rules", [*failed, *bare], notes)
 
 
@@ -180,14 +204,19 @@ def _neighbours(case: Case) -> Check:
     if isinstance(now, Unknown):
         undecided = [f"neighbours: {now.why}"] if case.contract.neighbours else []
         return check_of("neighbours", undecided=undecided)
-    there = {n.link: n.count for n in now}
+    there, links = {n.link for n in now}, {link.name for link in or_none(case.now.links)}
     lost = [
-        (promised, f"no permanent neighbour of {promised.link} is left", promised.count)
+        _Lost(
+            item=promised,
+            words=f"no permanent neighbour of {promised.link} is left",
+            before=promised.count,
+            replaced=promised.link in links,
+        )
         for promised in case.contract.neighbours
-        if not there.get(promised.link)
+        if promised.link not in there
     ]
-    failed, undecided = _gone(case, lost)
-    return check_of("neighbours", failed, undecided=undecided)
+    failed, notes, undecided = _gone(case, lost)
+    return check_of("neighbours", failed, notes, undecided)
 
 
 # --- sysctls ------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ class Profile:
     temporary: re.Pattern[str] | None = None
     """Devices that it makes and removes again while it starts."""
     peers: re.Pattern[str] | None = None
-    """Devices that it makes for each other node, and removes when that leaves."""
+    """Devices that it makes for each other node, or for a pod, and removes when that leaves."""
     prefixes: tuple[str, ...] = ()
     """How the names of its programs begin."""
     programs: tuple[str, ...] = ()
@@ -130,6 +130,7 @@ PROFILES: Final = (
         prefixes=("handle_ingress", "handle_egress"),
         programs=("handle_ingress", "handle_egress"),
         partial=True,
+        peers=re.compile(r"vlan\.eth\.\d+"),  # of a pod with a security group of its own
         attaches_nics=True,
         sets_macs=True,
         modules=("cls_bpf", "sch_ingress", "xt_mark", "xt_comment"),
@@ -219,7 +220,7 @@ def is_temporary(link: str) -> bool:
 
 
 def is_for_a_peer(link: str) -> bool:
-    """Tell a tunnel that leads to one other node alone."""
+    """Tell a device that is for one other node, or one pod, alone."""
     return any(pattern.fullmatch(link) for pattern in PEERS)
 
 

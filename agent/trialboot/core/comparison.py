@@ -6,7 +6,7 @@ compared under its new name.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from trialboot.core.cni import PROFILES, Profile, owner_of, profile_of
 from trialboot.core.contract import (
@@ -23,6 +23,7 @@ from trialboot.core.contract import (
 from trialboot.core.facts import Network, Unknown
 from trialboot.core.picture import (
     MAIN,
+    TUNNEL,
     NodeLink,
     NodeRoute,
     NodeRule,
@@ -34,6 +35,8 @@ from trialboot.core.roles import Role, judged_owners
 from trialboot.core.sysctls import renamed
 from trialboot.core.verdict import Finding
 
+CHANGED: Final = "the CNI itself was changed"
+ITS_LINK: Final = "its link comes with pods, programs or other nodes"
 _T = TypeVar("_T")
 _Item = TypeVar("_Item", Role, NodeLink, NodeRoute, NodeRule)
 
@@ -47,6 +50,8 @@ class Terms:
     """Links that no earlier sample had: a CNI takes a moment to attach to a new pod."""
     cni: CniPromise | None = None
     """Which CNI runs now; None where that is not known, and then it is taken for the same."""
+    on_trial: bool = True
+    """This boot may be to blame; at rest nothing was changed but the cluster."""
 
     @property
     def pinned(self) -> tuple[str, ...]:
@@ -67,6 +72,7 @@ class Case:
     """Whose programs make the pod network."""
     changed: bool
     """The CNI itself is another one, or another version, than when this was learned."""
+    on_trial: bool
     profiles: tuple[Profile, ...]
     renames: tuple[tuple[str, str], ...]
 
@@ -89,6 +95,7 @@ def case_of(contract: Contract, network: Network, terms: Terms) -> Case:
         ignored=terms.amendments.ignore,
         owners=owners,
         changed=is_changed(contract.cni, terms.cni),
+        on_trial=terms.on_trial,
         profiles=tuple(p for p in PROFILES if p is profile or p.name in owners),
         renames=tuple(renames.items()),
     )
@@ -171,8 +178,10 @@ def _excuse(case: Case, item: Item, program: str) -> str:
     owner = owner_of(program)
     if owner not in case.owners:
         return "not the CNI's"
+    if isinstance(item, Role) and went_with_its_link(case, item.place.removeprefix("dev:")):
+        return ITS_LINK
     if case.changed and _is_at_work(case, item, owner):
-        return "the CNI itself was changed"
+        return CHANGED
     return ""
 
 
@@ -191,15 +200,37 @@ def _is_at_work(case: Case, item: Item, owner: str) -> bool:
     return any(owner_of(role.program) == owner for role in there)
 
 
+def unless_changed(
+    case: Case, missing: Iterable[tuple[Item, str]]
+) -> tuple[list[Finding], list[str]]:
+    """Tell what fails from what a changed CNI is not blamed for: (promise, words) each."""
+    failed, notes = [], []
+    for item, words in missing:
+        if case.changed and not is_named(item, case.pinned):
+            notes.append(f"{words} ({CHANGED})")
+        else:
+            failed.append(Finding(subject_of(item), words))
+    return failed, notes
+
+
 def is_passing(case: Case, link: NodeLink) -> bool:
     """Tell a link that comes and goes while the node is healthy."""
     if not link.lasting:
         return True
-    if not link.bus or not any(profile.attaches_nics for profile in case.profiles):
+    if link.kind or not any(profile.attaches_nics for profile in case.profiles):
         return False
     return not any(
         route.destination == "default" and route.link == link.name and route.table == MAIN
         for route in case.contract.routes
+    )
+
+
+def went_with_its_link(case: Case, name: str) -> bool:
+    """Tell a link that came and went, with all that hung on it; routes of a VPN go by themselves."""
+    there = {link.name for link in or_none(case.now.links)}
+    return any(
+        link.name == name and is_passing(case, link) and (name not in there or link.kind == TUNNEL)
+        for link in case.contract.links
     )
 
 

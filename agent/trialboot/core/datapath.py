@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from trialboot.core.cni import PROFILES, owner_of
-from trialboot.core.comparison import Case, or_none, sorted_out, told
+from trialboot.core.comparison import CHANGED, Case, or_none, sorted_out, told
 from trialboot.core.contract import Item, is_named, subject_of, version_of
 from trialboot.core.facts import Unknown
 from trialboot.core.picture import PodRoutes
@@ -146,7 +146,7 @@ def _routing(
     failed, notes = [], []
     for covered, words in bare:
         if covered.pods in programmed and not is_named(covered.item, case.pinned):
-            notes.append(f"{words} (the CNI itself was changed)")
+            notes.append(f"{words} ({CHANGED})")
         else:
             failed.append(Finding(subject_of(covered.item), words))
     return failed, notes

@@ -22,10 +22,13 @@ _LOCAL_TABLE: Final = 255
 _REDIRECT, _KERNEL, _BOOT, _STATIC, _RA, _DHCP = 1, 2, 3, 4, 9, 16  # rtnetlink.h
 _CONFIGURED: Final = frozenset({0, _STATIC, _DHCP})
 """Protocols of routes that the node's own configuration makes, whatever their gateway."""
+_ITS_GATEWAY: Final = _CONFIGURED | {_KERNEL, _BOOT}
+"""Others are learned from routers: by advertisement, or by a routing daemon."""
 _PASSING: Final = ("fe80:", "ff00:")
 """IPv6 link-local prefixes come with each link and say nothing that the link does not."""
-_TUNNEL_OF_A_PROGRAM: Final = "tun"
+TUNNEL: Final = "tun"
 """tun and tap devices: a VPN or a virtual machine brings them and takes them along."""
+_OF_A_PROGRAM: Final = frozenset({TUNNEL, "macvtap", "ipvtap"})
 _CONTAINERS: Final = frozenset({"veth", "netkit"})
 _OF_ANY_NAMESPACE: Final = frozenset({"netfilter", "sockmap"})
 """Hooks of which bpf(2) does not tell whose network they serve: a pod's looks like the node's."""
@@ -175,7 +178,7 @@ def picture_of(network: Network, young: frozenset[str] = frozenset()) -> Picture
         routes=_known(routes, lambda there: _node_routes(there, names)),
         remote_routes=() if isinstance(routes, Unknown) else _remote_routes(routes, names),
         pod_routes=() if isinstance(routes, Unknown) else _pod_routes(routes, names, young),
-        rules=_node_rules(network),
+        rules=_node_rules(network, names),
         pod_rules=_pod_rules(network, names, young),
         neighbours=_known(network.neighbours, lambda there: _neighbours(there, names)),
         sysctls=_known(network.sysctls, lambda there: settings_of(there, names.pods, young)),
@@ -257,7 +260,8 @@ def _node_links(links: tuple[Link, ...], names: _Names) -> tuple[NodeLink, ...]:
     node = [
         link for link in links if names.pods(link.name) is None and not is_temporary(link.name)
     ]
-    bridges = {link.master for link in node if link.kind != _TUNNEL_OF_A_PROGRAM}
+    plain = {link.name for link in node if not link.kind}
+    bridges = {link.master for link in node if link.kind not in _OF_A_PROGRAM}
     return tuple(
         sorted(
             NodeLink(
@@ -266,7 +270,7 @@ def _node_links(links: tuple[Link, ...], names: _Names) -> tuple[NodeLink, ...]:
                 mac=link.permanent_mac or link.mac,
                 bus=link.bus,
                 mtu=link.mtu,
-                lasting=_is_lasting(link, bridges),
+                lasting=_is_lasting(link, bridges, plain),
             )
             for link in node
             if link.up and link.carrier
@@ -274,11 +278,17 @@ def _node_links(links: tuple[Link, ...], names: _Names) -> tuple[NodeLink, ...]:
     )
 
 
-def _is_lasting(link: Link, bridges: set[str]) -> bool:
-    """Tell what must be there whether or not pods are: a bridge only with a port of the node."""
+def _is_lasting(link: Link, bridges: set[str], plain: set[str]) -> bool:
+    """Tell what must be there whether or not pods are: a bridge only with a port of the node.
+
+    A device below another plain one is a virtual function that speeds it up: a cloud takes it away
+    and gives another one while it serves the host, and nothing is lost (netvsc, net_failover).
+    """
     if link.kind == "bridge":
         return link.name in bridges
-    return link.kind != _TUNNEL_OF_A_PROGRAM and not is_for_a_peer(link.name)
+    if link.master in plain:
+        return False
+    return link.kind not in _OF_A_PROGRAM and not is_for_a_peer(link.name)
 
 
 def _mac_origins(links: tuple[Link, ...], names: _Names) -> tuple[MacOrigins, ...]:
@@ -327,7 +337,7 @@ def _node_routes(routes: tuple[Route, ...], names: _Names) -> tuple[NodeRoute, .
                     table=r.table,
                     link=r.link,
                     # Which of several routers advertises itself last is no property of the node.
-                    gateway="" if r.protocol == _RA else r.gateway,
+                    gateway=r.gateway if r.protocol in _ITS_GATEWAY else "",
                     kind=r.kind,
                 )
                 for r in routes
@@ -371,13 +381,19 @@ def _pod_routes(
     )
 
 
-def _node_rules(network: Network) -> tuple[NodeRule, ...] | Unknown:
+def _node_rules(network: Network, names: _Names) -> tuple[NodeRule, ...] | Unknown:
     rules, addresses = network.rules, network.addresses
     if isinstance(rules, Unknown):
         return rules
     if isinstance(addresses, Unknown):
         return Unknown(f"addresses: {addresses.why}")
-    return _rules(tuple(rule for rule in rules if is_the_nodes_rule(rule, addresses)))
+    return _rules(
+        tuple(
+            rule
+            for rule in rules
+            if is_the_nodes_rule(rule, addresses) and names.pods(rule.input_link) is None
+        )
+    )
 
 
 def _pod_rules(

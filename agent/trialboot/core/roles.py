@@ -63,9 +63,9 @@ def _known(name: str) -> str | None:
 def judged_owners(programs: Iterable[str], cni: str = "") -> frozenset[str]:
     """Name whose programs make the pod network, of all that were attached while it was healthy.
 
-    Where the CNI is known, by its configuration (`cni`, its profile's name) or by its own programs,
-    what others attach is theirs to lose: observability agents come and go. Else everything counts
-    but what systemd attaches.
+    Where the CNI is known, by its configuration (`cni`, its profile's name) or by its own
+    programs, what others attach is theirs to lose: observability agents come and go. Else
+    everything counts but what systemd attaches.
     """
     owners = {owner_of(program) for program in programs} - {"systemd", "tools"}
     known = frozenset(owners - {"other"}) | ({cni} - {""})

@@ -50,6 +50,7 @@ class Story:
     """Modules that are told beside it."""
     splats: tuple[str, ...] = ()
     amendments: Amendments = NO_AMENDMENTS
+    on_trial: bool = True
     earlier: Node | None = None
     """A healthy node from which something was learned before `learned` renewed it."""
 
@@ -101,7 +102,7 @@ def contract_of(story: Story) -> Contract | None:
 
 
 def checks_of(
-    contract: Contract | None, node: Node, amendments: Amendments, young: frozenset[str]
+    contract: Contract | None, node: Node, story: Story, young: frozenset[str]
 ) -> tuple[Check, ...]:
     """Ask everything that a sample is asked."""
     running = (
@@ -112,7 +113,10 @@ def checks_of(
     if contract is None:
         agents = agent_check(cni_seen(node.cni), node.cni)
         return (healthy_check(node.network), agents, *running)
-    terms = Terms(amendments=amendments, young=young, cni=cni_seen(node.cni))
+    amendments = story.amendments
+    terms = Terms(
+        amendments=amendments, young=young, cni=cni_seen(node.cni), on_trial=story.on_trial
+    )
     promised = amended(contract, amendments).cni
     agents = agent_check(promised, node.cni, amendments.pin)
     return (*network_checks(contract, node.network, terms), agents, *running)
@@ -127,7 +131,7 @@ def _samples(story: Story, contract: Contract | None) -> Iterator[Sample]:
         young = names - before if number else frozenset[str]()
         before |= names
         if node is not shown or young != known:
-            checks = checks_of(contract, node, story.amendments, young)
+            checks = checks_of(contract, node, story, young)
         shown, known = node, young
         yield Sample(at=at, checks=checks)
 

@@ -70,6 +70,7 @@ NEW_ENS3 = (
     "new route 10.0.0.0/24 dev ens3 table 254",
     "new route default via 10.0.0.1 dev ens3 table 254",
 )
+CHANGED = "(the CNI itself was changed)"
 OTHER_NODE = "the only other node may be gone"
 PASSING = "(it comes with pods, programs or other nodes)"
 ITS_LINK = "(its link comes with pods, programs or other nodes)"
@@ -170,6 +171,13 @@ AWS_V6 = AWS.plus(
     routes=(route("fd00::1", device=ENI[0], protocol=BOOT, family=INET6),),
     rules=(rule(254, destination="fd00::1/128", family=INET6),),
 )
+AZURE = CILIUM.plus(links=(replace(nic("enP1s1", 1), bus="1-2-3", master="eth0"),))
+"""The device that speeds eth0 up has its MAC, and is its port."""
+BRANCHED = AWS.plus(
+    links=(link("vlan.eth.1", "vlan"), *pod_links(("vlan0a1b2c3d4e5",), "set")),
+    rules=(rule(101, input_link="vlan0a1b2c3d4e5"),),
+)
+"""A pod of AWS with a security group of its own."""
 TWO_NODES = FLANNEL.less("routes", "10.244.3.0/24 *").less("neighbours", "* 10.244.3.0")
 TWO_CALICO_NODES = CALICO.less("routes", "10.244.3.0/26 *")
 NO_POLICY = AWS.less("attachments", "dev:eni*")
@@ -276,6 +284,23 @@ HARMLESS: dict[str, Story] = {
         upgraded(CILIUM).less("attachments", "dev:eth0 egress *"),
         notes=(
             "eBPF cil_to_netdev is missing at dev:eth0 egress (skb) (the CNI itself was changed)",
+        ),
+    ),
+    "the upgraded CNI has other rules, neighbours and MACs, and routes by another protocol": same(
+        FLANNEL.plus(rules=(rule(7),), attachments=(on("eth0", "ingress", "cil_from_netdev"),)),
+        upgraded(FLANNEL)
+        .plus(attachments=(on("eth0", "ingress", "cil_from_netdev"),))
+        .less("neighbours", "*")
+        .mapped("links", lambda x: replace(x, mac_origin="set") if x.mac_origin else x)
+        .mapped("routes", lambda r: replace(r, protocol=80) if r.protocol == BOOT else r),
+        notes=(
+            (
+                "MACs of pod interfaces veth* are set now, were random: "
+                f"something else names or sets them {CHANGED}"
+            ),
+            f"no IPv4 route of protocol 3 is left, 2 before {CHANGED}",
+            f"rule from all lookup 7 is gone {CHANGED}",
+            f"no permanent neighbour of flannel.1 is left, 2 before {CHANGED}",
         ),
     ),
     "the socket load balancer was switched off": same(
@@ -552,6 +577,39 @@ HARMLESS: dict[str, Story] = {
             f"link vnet0 (tun) is gone or has no carrier {PASSING}",
         ),
     ),
+    "Azure has taken away what speeds a device up": same(
+        AZURE, CILIUM, notes=(f"link enP1s1 (device) is gone or has no carrier {PASSING}",)
+    ),
+    "a virtual machine with a device of its own is off": same(
+        CILIUM.plus(links=(link("macvtap0", "macvtap"), link("ipvtap0", "ipvtap"))),
+        CILIUM,
+        notes=(
+            f"link ipvtap0 (ipvtap) is gone or has no carrier {PASSING}",
+            f"link macvtap0 (macvtap) is gone or has no carrier {PASSING}",
+        ),
+    ),
+    "AWS has taken a further device away, and the kernel tells no bus addresses": same(
+        AWS.mapped("links", lambda x: replace(x, bus="")),
+        AWS.without_link("eth1"),
+        notes=(
+            f"link eth1 (device) is gone or has no carrier {PASSING}",
+            f"route default via 10.0.0.1 dev eth1 table 2 is gone {ITS_LINK}",
+        ),
+    ),
+    "AWS has taken a further device away, with a program on it": same(
+        CHAINED_AWS.plus(attachments=(on("eth1", "ingress", "cil_from_netdev"),)),
+        CHAINED_AWS.without_link("eth1"),
+        notes=(
+            f"eBPF cil_from_netdev is missing at dev:eth1 ingress (skb) {ITS_LINK}",
+            f"link eth1 (device) is gone or has no carrier {PASSING}",
+            f"route default via 10.0.0.1 dev eth1 table 2 is gone {ITS_LINK}",
+        ),
+    ),
+    "a VPN leads elsewhere": same(
+        WITH_VPN,
+        WITH_VPN.less("routes", "10.9.*"),
+        notes=(f"route 10.9.0.0/24 dev tun0 table 254 is gone {ITS_LINK}",),
+    ),
     "AWS has taken a further device away": same(
         AWS,
         AWS.without_link("eth1"),
@@ -651,6 +709,41 @@ HARMLESS: dict[str, Story] = {
     ),
     "a block of the node's own addresses was given back": same(
         CALICO, CALICO.less("routes", "10.244.1.0/26 *")
+    ),
+    **{
+        f"at rest, the only other node of {name} has left": same(
+            node, shows, notes=notes, on_trial=False
+        )
+        for name, node, shows, notes in (
+            (
+                "flannel",
+                TWO_NODES,
+                TWO_NODES.less("routes", "10.244.2.0/24 *").less("neighbours", "*"),
+                (
+                    "no IPv4 route of protocol 3 is left, 1 before: the only other node is gone",
+                    (
+                        "no permanent neighbour of flannel.1 is left, 1 before: "
+                        "the only other node is gone"
+                    ),
+                ),
+            ),
+            (
+                "Calico",
+                TWO_CALICO_NODES,
+                TWO_CALICO_NODES.less("routes", "10.244.2.0/26 *"),
+                ("no IPv4 route of protocol 12 is left, 1 before: the only other node is gone",),
+            ),
+        )
+    },
+    "another router of a routing daemon leads out": same(
+        CALICO.plus(routes=(route("default", protocol=186, gateway="10.0.0.8", table=7),)),
+        CALICO.plus(routes=(route("default", protocol=186, gateway="10.0.0.9", table=7),)),
+    ),
+    "a pod of AWS with a security group of its own is gone": same(
+        BRANCHED, AWS, notes=(f"link vlan.eth.1 (vlan) is gone or has no carrier {PASSING}",)
+    ),
+    "a pod's own rule goes with it": same(
+        UNKNOWN_CNI.plus(rules=(rule(101, input_link=ODD[0]),)), UNKNOWN_CNI
     ),
     "another router advertises itself": same(
         ADVERTISED,
@@ -1032,6 +1125,11 @@ OPEN: dict[str, Story] = {
         outcome=UNSURE,
         reasons=(f"now and then: {BARE_LXC.format(2, 3)}",),
     ),
+    "the only other node is gone from an upgraded CNI of AWS": unsure(
+        AWS.plus(routes=(route("10.9.0.0/16", protocol=BIRD, gateway="10.0.0.9"),)),
+        upgraded(AWS),
+        f"no IPv4 route of protocol 12 is left, 1 before: {OTHER_NODE}",
+    ),
     "the programs change from sample to sample": Story(
         learned=CILIUM,
         shows=tuple(
@@ -1298,6 +1396,21 @@ WORSE_STILL: dict[str, Story] = {
         CILIUM,
         "link eth1 (device) is gone or has no carrier",
     ),
+    "the device of AWS is there, and its program is not": worse(
+        CHAINED_AWS.plus(attachments=(on("eth1", "ingress", "cil_from_netdev"),)),
+        CHAINED_AWS,
+        "eBPF cil_from_netdev is missing at dev:eth1 ingress (skb)",
+    ),
+    "the bridge of pods is there, and its route is not": worse(
+        FLANNEL,
+        FLANNEL.less("routes", "10.244.1.0/24 *"),
+        "route 10.244.1.0/24 dev cni0 table 254 is gone",
+    ),
+    "a device is gone that a bond had": worse(
+        CILIUM.plus(links=(link("bond0", "bond"), replace(nic("eth1", 2), master="bond0"))),
+        CILIUM.plus(links=(link("bond0", "bond"),)),
+        "link eth1 (device) is gone or has no carrier",
+    ),
     "a bridge of the node is gone": worse(
         BRIDGED,
         BRIDGED.less("links", "br0"),
@@ -1441,8 +1554,14 @@ WORSE_STILL: dict[str, Story] = {
             "10.4.0.0/16 dev eth0 table 254": route("10.4.0.0/16", protocol=KERNEL),
             "10.5.0.0/16 dev eth0 table 254": route("10.5.0.0/16", protocol=BOOT),
             "fd00::/64 dev eth0 table 254 (IPv6)": route("fd00::/64", protocol=RA, family=INET6),
-            "default via 10.0.0.9 dev eth0 table 7": route(
+            "default dev eth0 table 7": route(
                 "default", protocol=BIRD, gateway="10.0.0.9", table=7
+            ),
+            "default via 10.0.0.9 dev eth0 table 8": route(
+                "default", protocol=BOOT, gateway="10.0.0.9", table=8
+            ),
+            "default via 10.0.0.9 dev eth0 table 9": route(
+                "default", protocol=KERNEL, gateway="10.0.0.9", table=9
             ),
             "blackhole 10.6.0.0/16 table 254": route("10.6.0.0/16", device="", kind="blackhole"),
             "local 0.0.0.0/0 dev lo table 7": route(
@@ -1490,6 +1609,26 @@ WORSE_STILL: dict[str, Story] = {
         CALICO,
         CALICO.less("routes", "10.244.[23].* proto 12"),
         "no IPv4 route of protocol 12 is left, 2 before",
+    ),
+    "the upgraded CNI has no route to other nodes, and no neighbour's link": worse(
+        FLANNEL,
+        upgraded(FLANNEL.without_link("flannel.1")),
+        "link flannel.1 (vxlan) is gone or has no carrier",
+        "no IPv4 route of protocol 3 is left, 2 before",
+        "no permanent neighbour of flannel.1 is left, 2 before",
+    ),
+    "at rest, all routes to other nodes are gone": worse(
+        FLANNEL,
+        FLANNEL.less("routes", "* dev flannel.1 *"),
+        "no IPv4 route of protocol 3 is left, 2 before",
+        on_trial=False,
+    ),
+    "what the upgraded CNI does without is pinned": worse(
+        CILIUM.plus(routes=(route("10.9.0.0/16", protocol=BIRD, gateway="10.0.0.9"),)),
+        upgraded(CILIUM).less("rules", "*lookup 2004"),
+        "no IPv4 route of protocol 12 is left, 1 before",
+        "rule from all fwmark 0x200/0xf00 lookup 2004 is gone",
+        amendments=pinned("rule: *", "remote routes: *"),
     ),
     "the routes of one of two families are gone": worse(
         CALICO.plus(
