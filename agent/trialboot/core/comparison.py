@@ -96,7 +96,7 @@ def case_of(contract: Contract, network: Network, terms: Terms) -> Case:
         owners=owners,
         changed=is_changed(contract.cni, terms.cni),
         on_trial=terms.on_trial,
-        profiles=tuple(p for p in PROFILES if p is profile or p.name in owners),
+        profiles=tuple(p for p in PROFILES if p.name in owners),
         renames=tuple(renames.items()),
     )
 
@@ -226,7 +226,7 @@ def is_passing(case: Case, link: NodeLink) -> bool:
 
 
 def went_with_its_link(case: Case, name: str) -> bool:
-    """Tell a link that came and went, with all that hung on it; routes of a VPN go by themselves."""
+    """Tell a link that has gone, with all that was on it; routes of a VPN go by themselves."""
     there = {link.name for link in or_none(case.now.links)}
     return any(
         link.name == name and is_passing(case, link) and (name not in there or link.kind == TUNNEL)

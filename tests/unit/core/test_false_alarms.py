@@ -340,6 +340,16 @@ HARMLESS: dict[str, Story] = {
         notes=("ovnkube does not run, it did before (another CNI is configured now)",),
     ),
     # --- pods
+    "another CNI is configured, and the agent of the old one does not stay up": same(
+        replace(OVN, cni=replace(OVN.cni, agents=(agent("ovnkube"),))),
+        replace(OVN, cni=replace(CILIUM.cni, agents=(agent("ovnkube", age=20.0, restarts=4),))),
+        notes=(
+            (
+                "ovnkube does not stay up, its container was restarted 4 times in this boot "
+                "(another CNI is configured now)"
+            ),
+        ),
+    ),
     "pods have other names, in another order": same(
         CILIUM, with_lxc(CILIUM, ("lxc0f3", "lxc0f1", "lxc0f2"))
     ),
@@ -894,6 +904,13 @@ HARMLESS: dict[str, Story] = {
         ONLY_ON_PODS,
         notes=("eBPF bpftrace_probe is missing at dev:eth0 ingress (skb) (not the CNI's)",),
     ),
+    "the same, and it is Cilium by its programs on pods alone": same(
+        replace(ONLY_ON_PODS, cni=UNCONFIGURED.cni).plus(
+            attachments=(on("eth0", "ingress", "bpftrace_probe"),)
+        ),
+        replace(ONLY_ON_PODS, cni=UNCONFIGURED.cni),
+        notes=("eBPF bpftrace_probe is missing at dev:eth0 ingress (skb) (not the CNI's)",),
+    ),
     "somebody's program on pods goes, where the CNI has its own on the node": same(
         ONLY_ON_NODE.plus(attachments=(on(LXC[0], "ingress", "bpftrace_pod"),)),
         ONLY_ON_NODE,
@@ -1426,6 +1443,12 @@ WORSE_STILL: dict[str, Story] = {
         AWS,
         "link wg0 (wireguard) is gone or has no carrier",
     ),
+    "a device is gone with its route, beside a bridge of pods": worse(
+        FLANNEL.plus(links=(nic("eth1", 2),), routes=(route("10.1.0.0/16", device="eth1"),)),
+        FLANNEL,
+        "link eth1 (device) is gone or has no carrier",
+        "route 10.1.0.0/16 dev eth1 table 254 is gone",
+    ),
     "a pinned bridge of pods is gone": worse(
         FLANNEL,
         FLANNEL.without_link("cni0", *VETH),
@@ -1789,6 +1812,24 @@ WORSE_STILL: dict[str, Story] = {
         "cilium-agent does not stay up, its container was restarted 4 times in this boot",
         "the kernel refused cilium-agent: Verifier error",
         "the kernel refused cilium-agent: x",
+        at=60,
+    ),
+    "an agent has just been started for the fourth time": worse(
+        CILIUM,
+        CILIUM.with_agent(restarts=3, age=1.0),
+        "cilium-agent does not stay up, its container was restarted 3 times in this boot",
+        at=750,
+    ),
+    "one agent is refused, and another one says nothing decisive": worse(
+        WITH_PROXY,
+        WITH_PROXY.with_agent(
+            "cilium-agent", restarts=3, age=0.0, refusals=("Verifier error",)
+        ).with_agent("kube-proxy", restarts=3, age=0.0, refusals=("failed to probe",)),
+        "cilium-agent does not run, it did before, "
+        "its container was restarted 3 times in this boot",
+        "the kernel refused cilium-agent: Verifier error",
+        "kube-proxy does not run, it did before, its container was restarted 3 times in this boot",
+        "the kernel refused kube-proxy: failed to probe",
         at=60,
     ),
     "one agent has just been started again, and another one does not run": worse(

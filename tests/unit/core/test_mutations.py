@@ -54,8 +54,6 @@ EQUIVALENT: dict[str, str] = {
     "datapath._routing: '' -> 'mutant'": "nobody asks for the program of a route",
     "picture._pod_rules: return rules -> return ()": "where rules cannot be read, their check "
     "ends before it asks which pods they name",
-    "running.agent_check: 'agent: ' -> ''": "the subject of a finding is not told by the check",
-    "running.agent_check: 'agent: ' -> '' (the 3th)": "as above",
 }
 
 

@@ -60,6 +60,10 @@ STORIES: dict[str, tuple[list[Sample], Outcome | None]] = {
     "and no more": (samples((700, MENDS), (750, MENDS)), Outcome.WORSE),
     "it has mended, and has yet to stay so": (samples((700, MENDS), (720, PASS)), None),
     "it has mended": (samples((690, MENDS), (700, PASS), (730, PASS)), Outcome.SOUND),
+    "pods did not come, and what mends has mended": (
+        samples((590, MENDS), (600, WAITS), (630, WAITS)),
+        Outcome.SOUND,
+    ),
     "it came to be broken": (samples((590, FAIL), (610, MENDS), (640, FAIL)), Outcome.UNSURE),
     "it is broken beside what mends": (
         [Sample(at=600, checks=(FAIL, MENDS))],
