@@ -11,13 +11,14 @@ from trialboot.writers import store
 def run(worker: str, work: Callable[[Host], None]) -> int:
     """Do one worker's work on this host; leave why it failed where the daemon reads it."""
     host = Host()
+    # What ends this one in another way, such as its time limit, shall not be told by old words.
+    host.path(store.trouble_of(worker)).unlink(missing_ok=True)
     try:
         work(host)
     except TrialbootError as error:
         sys.stderr.write(f"{error}\n")
         _leave(host, worker, error)
         return error.exit_code
-    host.path(store.trouble_of(worker)).unlink(missing_ok=True)
     return 0
 
 
