@@ -161,6 +161,8 @@ PROFILES: Final = (
 
 SERVICE_PROXIES: Final = ("kube-proxy",)
 """Agents that no profile has: they make Services reachable beside most CNIs."""
+KUBELETS: Final = ("kubelet", "kubelite", "k3s-server", "k3s-agent")
+"""Without one there are no pods; those of k3s and microk8s hold flannel and kube-proxy, too."""
 
 DEFAULT_PODS: Final = tuple(pods for profile in PROFILES for pods in profile.pods)
 """All classes of pod interface: names tell them apart, whichever CNI runs."""
@@ -168,7 +170,9 @@ TEMPORARY: Final = tuple(p.temporary for p in PROFILES if p.temporary)
 PEERS: Final = tuple(p.peers for p in PROFILES if p.peers)
 NODE_DEVICES: Final = frozenset(name for p in PROFILES for name in p.node_devices)
 PROGRAMS: Final = tuple(name for p in PROFILES for name in p.programs)
-AGENTS: Final = tuple(dict.fromkeys((*(a for p in PROFILES for a in p.agents), *SERVICE_PROXIES)))
+AGENTS: Final = tuple(
+    dict.fromkeys((*(a for p in PROFILES for a in p.agents), *SERVICE_PROXIES, *KUBELETS))
+)
 """Process names of all agents (comm)."""
 AGENT_OF: Final = dict(
     (c for p in PROFILES for c in p.containers), **{p: p for p in SERVICE_PROXIES}

@@ -1847,6 +1847,20 @@ WORSE_STILL: dict[str, Story] = {
         "its container was restarted 2 times in this boot",
         notes=("cilium-agent once said: Verifier error",),
     ),
+    "k3s does not run, and its only node has nothing that outlives a drain": worse(
+        replace(
+            FLANNEL.without_link("flannel.1"),
+            cni=replace(FLANNEL.cni, agents=(agent("k3s-server"),)),
+        ),
+        replace(
+            FLANNEL.without_link("flannel.1", "cni0", *VETH), cni=replace(FLANNEL.cni, agents=())
+        ),
+        "k3s-server does not run, it did before",
+        notes=(
+            f"link cni0 (bridge) is gone or has no carrier {PASSING}",
+            f"route 10.244.1.0/24 dev cni0 table 254 is gone {ITS_LINK}",
+        ),
+    ),
     "an agent is between two starts": worse(
         CILIUM,
         CILIUM.with_agent(restarts=None, age=0.0),

@@ -1,4 +1,4 @@
-"""The processes of a CNI, and kube-proxy: which run, for how long, how often restarted."""
+"""The processes of a CNI, kube-proxy, the kubelet: which run, how long, how often restarted."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -26,8 +26,8 @@ _SYSTEMD: Final = "org.freedesktop.systemd1"
 def read_agents(host: Host) -> tuple[Agent, ...] | Unknown:
     """Find the agents that run, and those whose container ran in this boot and is down.
 
-    k3s and k0s run flannel and kube-proxy inside their own process: there is nothing to see. A
-    pod of a tenant's namespace is no agent, whatever its processes are called.
+    k3s runs flannel and kube-proxy inside its own process, which stands for them. A pod of a
+    tenant's namespace is no agent, whatever its processes are called.
     """
     try:
         boot = read_this_boot(host)

@@ -66,9 +66,9 @@ def test_a_node_without_agents_has_none(node: Node) -> None:
     assert agents(node) == ()
 
 
-def test_on_k3s_the_agents_of_its_own_process_are_not_made_up(node: Node) -> None:
+def test_on_k3s_its_own_process_stands_for_the_agents_in_it(node: Node) -> None:
     node.process(800, "k3s-server", "0::/system.slice/k3s.service\n")
-    assert agents(node) == ()
+    assert [agent.name for agent in agents(node)] == ["k3s-server"]
 
 
 def test_an_agent_in_a_pod_of_k3s_is_found(node: Node) -> None:
