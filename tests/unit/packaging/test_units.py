@@ -22,6 +22,7 @@ EXPOSURE = {
     "trialboot-pin.service": 20,
     "trialboot-prove.service": 30,  # entering namespaces found by processes: SYS_ADMIN, SYS_PTRACE
     "trialboot-snapshot.service": 20,
+    "trialboot-before-reboot.service": 25,  # as keep-objects
     "trialboot-keep-objects.service": 25,  # loads programs, and opens the agent's root folder
     "trialboot-load-test.service": 19,  # loads programs
     "trialboot-verify.service": 23,  # walking all eBPF programs takes CAP_SYS_ADMIN
@@ -68,7 +69,9 @@ def test_a_unit_is_not_more_exposed_than_it_must_be(name: str) -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_unit_starts_a_module_that_exists_isolated(name: str) -> None:
-    (command,) = _options(name)["ExecStart"]
+    options = _options(name)
+    # What acts at a stop has to have been started.
+    (command,) = options.get("ExecStop") or options["ExecStart"]
     *python, module = command.split()
     assert python == ["/usr/bin/python3", "-I", "-m"]
     assert importlib.util.find_spec(module) is not None
@@ -90,6 +93,7 @@ def test_only_what_boots_by_itself_is_installed(name: str) -> None:
     starts = {
         "trialbootd.service": "WantedBy",
         "trialboot-boot-check.service": "RequiredBy",
+        "trialboot-before-reboot.service": "WantedBy",
         "trialboot-load-test.service": "WantedBy",
     }
     assert unit.has_section("Install") == (name in starts)
