@@ -60,7 +60,7 @@ class Verify:
     interval_seconds: float = 10.0
     repeat_seconds: float = 600.0
     unsure: Unsure = Unsure.STAY
-    cordon_at_rest: bool = True
+    cordon_at_rest: bool = False
     """An armed node whose network breaks without a changed boot takes no new pods."""
     units: tuple[str, ...] = ()
     """systemd services that make the network and must be active."""

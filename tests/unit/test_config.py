@@ -32,7 +32,7 @@ DEFAULTS = Config(
         interval_seconds=10.0,
         repeat_seconds=600.0,
         unsure=Unsure.STAY,
-        cordon_at_rest=True,
+        cordon_at_rest=False,
         units=(),
         processes=(),
         check_seconds=30.0,
@@ -51,7 +51,7 @@ deadline_seconds = 3
 interval_seconds = 4
 repeat_seconds = 5
 unsure = "roll-back"
-cordon_at_rest = false
+cordon_at_rest = true
 units = ["kubelet.service", "containerd.service"]
 processes = ["cilium-agent"]
 check_seconds = 6
@@ -104,7 +104,7 @@ def test_every_key_is_read() -> None:
             interval_seconds=4.0,
             repeat_seconds=5.0,
             unsure=Unsure.ROLL_BACK,
-            cordon_at_rest=False,
+            cordon_at_rest=True,
             units=("kubelet.service", "containerd.service"),
             processes=("cilium-agent",),
             check_seconds=6.0,
@@ -219,7 +219,7 @@ def test_any_text_is_a_configuration_or_refused_by_name(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "policy"),
     [
-        ("", Policy(armed=False, unsure_rolls_back=False, cordon_at_rest=True)),
+        ("", Policy(armed=False, unsure_rolls_back=False, cordon_at_rest=False)),
         ('mode = "observe"', Policy(armed=False, unsure_rolls_back=False)),
         ('mode = "armed"', Policy(armed=True, unsure_rolls_back=False)),
         (
@@ -227,10 +227,10 @@ def test_any_text_is_a_configuration_or_refused_by_name(text: str) -> None:
             Policy(armed=True, unsure_rolls_back=True),
         ),
         ('mode = "armed"\nverify.unsure = "stay"', Policy(armed=True, unsure_rolls_back=False)),
-        ('mode = "armed"\nverify.cordon_at_rest = true', Policy(armed=True)),
+        ('mode = "armed"\nverify.cordon_at_rest = false', Policy(armed=True)),
         (
-            'mode = "armed"\nverify.cordon_at_rest = false',
-            Policy(armed=True, cordon_at_rest=False),
+            'mode = "armed"\nverify.cordon_at_rest = true',
+            Policy(armed=True, cordon_at_rest=True),
         ),
     ],
 )

@@ -37,7 +37,7 @@ class Policy:
     armed: bool = False
     """False is observe mode: nothing is pinned, cordoned or rebooted."""
     unsure_rolls_back: bool = False
-    cordon_at_rest: bool = True
+    cordon_at_rest: bool = False
     """A worse verdict cordons the node also where no trial runs; it never reboots there."""
 
 

@@ -47,9 +47,9 @@ from trialboot.core.verdict import Outcome, Verdict
 
 AT = "2026-01-01T00:00:00Z"
 HERE, LATER = BootId("boot-here-now"), BootId("boot-later-on")
-ARMED, OBSERVE = Policy(armed=True), Policy()
+ARMED, OBSERVE = Policy(armed=True, cordon_at_rest=True), Policy()
 EAGER = Policy(armed=True, unsure_rolls_back=True)
-LENIENT = Policy(armed=True, cordon_at_rest=False)
+LENIENT = Policy(armed=True)
 BLIND = Unknown("no permission")
 
 

@@ -123,7 +123,7 @@ class World(NamedTuple):
     """The stored decision, by its number on the `Shelf`."""
     lacking: bool = False
     """A pre-check speaks against SECOND: packages took a module from it."""
-    cordons: bool = True
+    cordons: bool = False
     """The operator's `verify.cordon_at_rest`."""
     rebooted: frozenset[str] = frozenset()
     """The boot sets that were rolled back by a reboot since the operator's last retry."""
