@@ -25,7 +25,13 @@ from trialboot.core.loadtest import excused
 from trialboot.core.operatorchecks import operator_check
 from trialboot.core.outlook import Judgement
 from trialboot.core.proof import Proof, proof_check
-from trialboot.core.running import agent_check, is_ill, process_check, unit_check
+from trialboot.core.running import (
+    agent_check,
+    first_agents_check,
+    is_ill,
+    process_check,
+    unit_check,
+)
 from trialboot.core.trial import Phase
 from trialboot.core.verdict import Answer, Check, Outcome, Sample, Verdict, check_of, settle
 from trialboot.host import Host
@@ -150,20 +156,22 @@ def _ask(
         learned = network_checks(contract, seen.network, terms)
         promised = amended(contract, promise.amendments).cni
         agents = agent_check(promised, seen.cni, promise.amendments.pin)
-        load = _load(host, changed=is_changed(contract.cni, terms.cni))
+        changed = is_changed(contract.cni, terms.cni)
+        load = excused(loadtest.answer(host), (*learned, agents), changed=changed)
         return (*learned, agents, *_running(host, config), load)
     if isinstance(contract, Unknown):
         why = f"the contract cannot be read: {contract.why}"
-        return (check_of("contract", undecided=[why]), *_running(host, config), _load(host))
+        return (
+            check_of("contract", undecided=[why]),
+            *_running(host, config),
+            loadtest.answer(host),
+        )
     # Nothing was learned yet, but an agent that has run in this boot is to stay up.
     agents = agent_check(cni_seen(seen.cni), seen.cni)
-    return (healthy_check(seen.network), agents, *_running(host, config), _load(host))
-
-
-def _load(host: Host, *, changed: bool = False) -> Check:
-    """Give what the load test found; of another CNI than was kept it proves nothing."""
-    check = loadtest.answer(host)
-    return excused(check) if changed else check
+    if promise.on_trial and agents.answer is Answer.PASS:
+        agents = first_agents_check(seen.cni)
+    load = loadtest.answer(host)
+    return (healthy_check(seen.network), agents, *_running(host, config), load)
 
 
 def _running(host: Host, config: Config) -> tuple[Check, ...]:

@@ -161,6 +161,8 @@ PROFILES: Final = (
 
 SERVICE_PROXIES: Final = ("kube-proxy",)
 """Agents that no profile has: they make Services reachable beside most CNIs."""
+HOLDERS: Final = ("kubelite", "k3s-server", "k3s-agent")
+"""Processes that hold a CNI's agent inside them."""
 KUBELETS: Final = ("kubelet", "kubelite", "k3s-server", "k3s-agent")
 """Without one there are no pods; those of k3s and microk8s hold flannel and kube-proxy, too."""
 

@@ -6,7 +6,7 @@ goes wrong is `Unknown(why)`.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +16,8 @@ from trialboot.core.verdict import Answer, Check
 
 NAME: Final = "load"
 _LINES_TOLD: Final = 3
+_OF_THE_CNI: Final = frozenset({"roles", "pods", "agents"})
+"""Checks that pass together only where the CNI has loaded what it needs."""
 _STATISTICS: Final = ("processed ", "verification time ", "stack depth ")
 
 
@@ -142,9 +144,17 @@ def load_check(
     return _passed(notes)
 
 
-def excused(check: Check) -> Check:
-    """Take a refusal for a note: the CNI is another one now than when its objects were kept."""
-    told = tuple(f"{reason} (the CNI itself was changed since)" for reason in check.reasons)
+def excused(check: Check, others: Iterable[Check], *, changed: bool) -> Check:
+    """Take a refusal for a note where the CNI itself shows that it does not matter.
+
+    It was changed since its objects were kept, or it is whole: an agent compiles anew for the
+    kernel that it finds.
+    """
+    whole = {c.name for c in others if c.answer is Answer.PASS} >= _OF_THE_CNI
+    if check.answer is Answer.PASS or not (changed or whole):
+        return check
+    why = "the CNI itself was changed since" if changed else "the CNI is whole without it"
+    told = tuple(f"{reason} ({why})" for reason in check.reasons)
     return Check(name=check.name, answer=Answer.PASS, notes=(*told, *check.notes))
 
 

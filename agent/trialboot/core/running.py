@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from trialboot.core.cni import DECISIVE
+from trialboot.core.cni import DECISIVE, HOLDERS, profile_of
 from trialboot.core.contract import CniPromise, is_line_named
 from trialboot.core.facts import Agent, Cni, CniConfiguration, Process, Unit, UnitState, Unknown
 from trialboot.core.verdict import Answer, Check, Finding, check_of
@@ -91,6 +91,22 @@ def agent_check(promise: CniPromise, cni: Cni, pin: tuple[str, ...] = ()) -> Che
     up = {f"agent: {agent.name}" for agent in cni.agents if agent.age > 0}
     mends = bool(failed) and all(finding.subject in up for finding in failed)
     return replace(check_of("agents", failed, notes, proof=proven), mends=mends)
+
+
+def first_agents_check(cni: Cni) -> Check:
+    """Ask, on a trial before which nothing was learned, whether the CNI has come up at all.
+
+    A default route alone is soon there; the agent of a CNI that we know is waited for.
+    """
+    configured, agents = cni.configuration, cni.agents
+    if not isinstance(configured, CniConfiguration) or isinstance(agents, Unknown):
+        return check_of("agents")
+    profile, names = profile_of(configured.plugins), {agent.name for agent in agents}
+    wanted = profile.agents if profile else ()
+    if not wanted or names & {*wanted, *HOLDERS}:
+        return check_of("agents")
+    why = f"no agent of {configured.plugins[0]} runs yet, and nothing was learned before"
+    return check_of("agents", undecided=[why], waits=True)
 
 
 def _ill_words(name: str, seen: Sequence[Agent]) -> str:

@@ -15,11 +15,12 @@ from trialboot.core.loadtest import (
     Program,
     Refused,
     Tried,
+    excused,
     facts,
     load_check,
 )
 from trialboot.core.record import parse, plain
-from trialboot.core.verdict import Answer
+from trialboot.core.verdict import Answer, Check
 
 BOOT = BootId("this boot")
 TAIL = Program(name="tail_ipv6", tag="aa", verified_instructions=99_000)
@@ -161,3 +162,36 @@ def test_the_records_are_read_back_as_they_were_written() -> None:
     assert parse(Manifest, plain(whole)) == whole
     found = tried(REFUSED)
     assert parse(LoadTest, plain(found)) == found
+
+
+# --- what the CNI itself shows -------------------------------------------------------------------
+
+REFUSED_CHECK = Check(name="load", answer=Answer.FAIL, reasons=("too large",), proof=True)
+WHOLE = tuple(
+    Check(name=name, answer=Answer.PASS) for name in ("roles", "pods", "agents", "links")
+)
+
+
+@pytest.mark.parametrize("ill", ["roles", "pods", "agents"])
+def test_a_refusal_is_proof_while_the_cni_is_not_whole(ill: str) -> None:
+    waits = Check(name=ill, answer=Answer.NO_VERDICT)
+    others = tuple(waits if check.name == ill else check for check in WHOLE)
+    assert excused(REFUSED_CHECK, others, changed=False) == REFUSED_CHECK
+
+
+def test_a_refusal_beside_a_cni_that_is_whole_is_a_note() -> None:
+    found = excused(REFUSED_CHECK, WHOLE, changed=False)
+    assert (found.answer, found.proof) == (Answer.PASS, False)
+    assert found.notes == ("too large (the CNI is whole without it)",)
+
+
+def test_a_refusal_of_what_the_cni_no_longer_is_is_a_note() -> None:
+    found = excused(REFUSED_CHECK, (), changed=True)
+    assert (found.answer, found.proof) == (Answer.PASS, False)
+    assert found.notes == ("too large (the CNI itself was changed since)",)
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_nothing_is_to_be_excused_where_nothing_was_refused(*, changed: bool) -> None:
+    passed = Check(name="load", answer=Answer.PASS, notes=("head-room",))
+    assert excused(passed, WHOLE, changed=changed) == passed

@@ -77,6 +77,8 @@ def rows() -> Iterator[tuple[str, Row]]:
     }
     yield from ((name, partial(_same, story)) for name, story in stories.items())
     yield "no terms", _no_terms
+    first = test_running.test_the_agent_of_a_known_cni_is_waited_for_where_nothing_was_learned
+    yield from ((f"first agents: {name}", partial(first, name)) for name in test_running.FIRST)
     yield "broken all along", test_verdict.test_the_same_thing_must_have_been_broken_all_along
     yield "a note for what did not come", test_verdict.test_what_did_not_come_is_told_as_a_note
     yield from _rows_of_contracts()

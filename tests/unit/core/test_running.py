@@ -1,11 +1,21 @@
 """Services, processes and the CNI's agents: what is not up fails, what was refused is proven."""
 
+from dataclasses import replace
+
 import pytest
 
 from trialboot.core.cni import DECISIVE, REFUSAL
-from trialboot.core.facts import Process, Unit, UnitState, Unknown
-from trialboot.core.running import is_ill, process_check, unit_check
-from trialboot.core.verdict import Answer
+from trialboot.core.facts import (
+    Agent,
+    Cni,
+    CniConfiguration,
+    Process,
+    Unit,
+    UnitState,
+    Unknown,
+)
+from trialboot.core.running import first_agents_check, is_ill, process_check, unit_check
+from trialboot.core.verdict import Answer, Check
 
 # --- services ---------------------------------------------------------------------------------
 
@@ -114,3 +124,38 @@ def test_a_process_that_the_operator_named_must_run() -> None:
 def test_processes_that_cannot_be_listed_are_no_verdict() -> None:
     found = process_check(Unknown("EPERM"))
     assert (found.answer, found.reasons) == (Answer.NO_VERDICT, ("processes: EPERM",))
+
+
+# --- a trial before which nothing was learned ----------------------------------------------------
+
+CILIUM_HERE = CniConfiguration(path="05.conflist", plugins=("cilium-cni", "portmap"), digest="")
+FLANNEL_HERE = replace(CILIUM_HERE, plugins=("flannel", "portmap"))
+
+
+def running(*names: str) -> tuple[Agent, ...]:
+    return tuple(Agent(name=name, age=9.0, restarts=0, image="") for name in names)
+
+
+FIRST: dict[str, tuple[Cni, str]] = {
+    "only the kubelet": (Cni(configuration=CILIUM_HERE, agents=running("kubelet")), "cilium-cni"),
+    "nothing at all": (Cni(configuration=CILIUM_HERE, agents=()), "cilium-cni"),
+    "flannel alone": (Cni(configuration=FLANNEL_HERE, agents=()), "flannel"),
+    "its agent": (Cni(configuration=CILIUM_HERE, agents=running("kubelet", "cilium-agent")), ""),
+    "k3s, which holds it": (Cni(configuration=FLANNEL_HERE, agents=running("k3s-agent")), ""),
+    "a CNI that is not known": (
+        Cni(configuration=replace(CILIUM_HERE, plugins=("somebody's",)), agents=()),
+        "",
+    ),
+    "no CNI": (Cni(configuration=None, agents=()), ""),
+    "a configuration that cannot be read": (Cni(configuration=Unknown("?"), agents=()), ""),
+    "agents that cannot be read": (Cni(configuration=CILIUM_HERE, agents=Unknown("EPERM")), ""),
+}
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_the_agent_of_a_known_cni_is_waited_for_where_nothing_was_learned(name: str) -> None:
+    cni, missing = FIRST[name]
+    why = f"no agent of {missing} runs yet, and nothing was learned before"
+    open_ = Check(name="agents", answer=Answer.NO_VERDICT, reasons=(why,), waits=True)
+    passed = Check(name="agents", answer=Answer.PASS)
+    assert first_agents_check(cni) == (open_ if missing else passed)
