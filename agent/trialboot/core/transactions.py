@@ -97,19 +97,23 @@ def _begin(journal: Journal, note: Note, alive: frozenset[int]) -> Journal:
     if last is not None and last.state is State.OPEN and _is_the_same_step(last, note):
         return _with(journal, last, _heard(last, note))
     if journal and _goes_on(journal[-1], note):
-        last = journal[-1]
-        again = replace(
-            _heard(last, note),
-            state=State.OPEN,
-            why="",
-            cycles=last.cycles + 1,
-            planned=_planned(last.planned, note),
-            frontend=not note.event.startswith("dpkg-"),
-            settled=False,
-        )
-        return _with(journal, last, again)
-    given_up = tuple(_given_up(each, note, alive) for each in journal)
-    return (*given_up, _opened(journal, note))
+        before, newest = journal[:-1], _begun_again(journal[-1], note)
+    else:
+        before, newest = journal, _opened(journal, note)
+    # One that goes on may have an open one before it: where only its first end was told.
+    return (*(_given_up(each, note, alive) for each in before), newest)
+
+
+def _begun_again(last: Transaction, note: Note) -> Transaction:
+    return replace(
+        _heard(last, note),
+        state=State.OPEN,
+        why="",
+        cycles=last.cycles + 1,
+        planned=_planned(last.planned, note),
+        frontend=not note.event.startswith("dpkg-"),
+        settled=False,
+    )
 
 
 def _is_the_same_step(last: Transaction, note: Note) -> bool:

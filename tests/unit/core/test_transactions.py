@@ -174,6 +174,10 @@ STORIES: dict[str, tuple[tuple[Note, ...], list[str]]] = {
         (*RUN, note("begin", 21, 200), note("begin", 22), note("end", 23)),
         ["closed/1", "superseded/1", "closed/1"],
     ),
+    "another goes on, of which only an end was told, though the first lives": (
+        (note("begin", 5, 200, "packagekitd"), note("end", 10), note("begin", 11)),
+        ["superseded/1", "open/2"],
+    ),
     "power loss in the middle": (
         (note("begin", 500, boot=OLDER), *RUN),
         ["interrupted/1", "closed/1"],
@@ -422,9 +426,19 @@ def test_a_run_is_over_when_nobody_is_at_work(begin: Note, *, locked: bool, why:
     assert (same.state, same.why) == (state, why)
 
 
-def test_the_lock_of_who_comes_next_keeps_no_dead_run_open() -> None:
-    journal = taken(note("begin", 5, 300), note("begin", 6, 200), locked=True)
-    assert states(journal) == ["interrupted/1", "open/1"]
+@pytest.mark.parametrize(
+    ("coming", "state"),
+    [
+        ((note("begin", 6, 200),), "open/1"),
+        ((note("end", 6, 200), note("begin", 7, 200)), "open/2"),
+    ],
+    ids=["it begins", "it goes on, and its first beginning was not told"],
+)
+def test_the_lock_of_who_comes_next_keeps_no_dead_run_open(
+    coming: tuple[Note, ...], state: str
+) -> None:
+    journal = taken(note("begin", 5, 300), *coming, locked=True)
+    assert states(journal) == ["interrupted/1", state]
 
 
 def test_a_run_that_was_given_up_in_silence_may_still_tell_its_end() -> None:
