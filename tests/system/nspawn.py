@@ -14,6 +14,7 @@ from tests.system.controlgroup import ControlGroup
 from tests.system.roots import ENVIRONMENT
 from tests.vm import command
 from tests.vm.errors import CommandFailed, InfrastructureError
+from trialboot.core.facts import BootId
 
 # A container that asks nspawn for a reboot makes it end with this code.
 _REBOOT = 133
@@ -22,6 +23,8 @@ _BUS = "run/dbus/system_bus_socket"
 # What is started is unshare; below it, each the only child of the one before:
 _CHAIN = ("sh", "systemd-nspawn", "the container's first process")
 _RUNTIME = Path("/run/systemd/nspawn")
+# What nspawn keeps from containers and a host has: the call, and the rights that go with it.
+BPF = ("--system-call-filter=bpf", "--capability=CAP_BPF,CAP_PERFMON,CAP_NET_ADMIN")
 
 
 def require() -> None:
@@ -34,12 +37,14 @@ def require() -> None:
 class Machine:
     """One container with systemd as its first process; give it a root of its own.
 
-    It has a network namespace with nothing but a loopback, and the kernel of this machine.
+    It has a network namespace with nothing but a loopback, and the kernel of this machine; of that
+    kernel's eBPF it sees all where it may call bpf(2).
     """
 
-    def __init__(self, place: Path, folder: Path) -> None:
+    def __init__(self, place: Path, folder: Path, *, may_bpf: bool = False) -> None:
         require()
         self.place = place
+        self._powers = BPF if may_bpf else ()
         self.log = folder / "console.log"
         self._nspawn: subprocess.Popen[bytes] | None = None
         self._leader = 0
@@ -64,6 +69,7 @@ class Machine:
             *("systemd-nspawn", f"--directory={self.place}", "--boot", "--register=no"),
             # The console of a machine that reads nothing; its name shows in no list.
             *("--keep-unit", "--private-network", "--machine=node-a", "--console=pipe"),
+            *self._powers,
         )
         # systemd 258 and newer want this of a host that still has the old control groups.
         unified = "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1"
@@ -163,6 +169,14 @@ class Machine:
             if time.monotonic() > end:
                 raise CommandFailed(f"{' '.join(argv)} never said «{text}», at last:\n{said}")
             time.sleep(0.2)
+
+    def boot_id(self) -> BootId:
+        """Give the boot that protected services of it are in.
+
+        nspawn lays an id of its own over the kernel's; systemd 252 mounts a fresh /proc for them.
+        """
+        protected = ("systemd-run", "--quiet", "--wait", "--pipe", "-p", "ProtectKernelTunables=1")
+        return BootId(self.run((*protected, "cat", "/proc/sys/kernel/random/boot_id")).strip())
 
     def inside(self) -> Path:
         """Where the files of the running machine are seen, those in /run too."""

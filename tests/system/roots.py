@@ -26,12 +26,13 @@ from tests.vm.errors import CommandFailed, InfrastructureError
 from tests.vm.image import cache
 
 SUITES: Final = ("bookworm", "trixie", "sid")
-# What the package depends on, so that it is installed without a network, and a bootable systemd.
+# What the package depends on, so that it is installed without a network, what it uses where it is
+# there, and a bootable systemd.
 _BASE = (
-    *("libkmod2", "libzstd1"),
+    *("libbpf1", "libkmod2", "libzstd1"),
     *("systemd-sysv", "dbus", "iproute2", "procps", "python3", "python3-dbus", "python3-systemd"),
     *("python3-prometheus-client", "python3-psutil", "python3-pyroute2", "python3-yaml"),
-    "grub2-common",
+    *("grub2-common", "iptables"),
 )
 _MORE: Final[Mapping[str, tuple[str, ...]]] = {
     "bookworm": (
