@@ -173,15 +173,19 @@ def parse_filter(body: bytes) -> tuple[int, str] | None:
 
 
 def parse_cgroup_root(mountinfo: str) -> str | None:
-    """Give where the root of the cgroup2 tree is mounted (proc_pid_mountinfo(5)).
+    """Give where the root of the cgroup2 tree is mounted (proc_pid_mountinfo(5)); None: nowhere.
 
     There is one such tree: the mounts that CNIs make for themselves (/run/cilium/cgroupv2,
     /run/calico/cgroup) show the same root, with the same programs, and need no look of their own.
+    Raises `HostError` where only a part of the tree is seen, as from a container.
     """
-    for line in mountinfo.splitlines():
-        place, _, kind = line.partition(" - ")
-        if kind.startswith("cgroup2 ") and place.split()[3] == "/":
-            return place.split()[4]
+    lines = (line.partition(" - ") for line in mountinfo.splitlines())
+    mounts = [place.split() for place, _, kind in lines if kind.startswith("cgroup2 ")]
+    for mount in mounts:
+        if mount[3] == "/":
+            return mount[4]
+    if mounts:
+        raise HostError(f"the root of the cgroup tree is not seen here: {mounts[0][4]} is no root")
     return None
 
 

@@ -23,6 +23,7 @@ from tests.fakes.netlink_messages import (
 )
 from trialboot import bpf
 from trialboot.core.facts import Attachment, Unknown
+from trialboot.errors import HostError
 from trialboot.host import Host
 from trialboot.readers import ebpf
 
@@ -58,6 +59,12 @@ def test_only_a_filter_with_an_ebpf_program_has_one() -> None:
 def test_the_root_of_cgroup2_is_found_even_beside_version_1() -> None:
     assert ebpf.parse_cgroup_root(MOUNTINFO) == "/sys/fs/cgroup/unified"
     assert ebpf.parse_cgroup_root("31 23 0:28 / /sys rw - sysfs sysfs rw\n") is None
+
+
+def test_a_part_of_cgroup2_is_not_taken_for_nothing() -> None:
+    part = "39 31 0:38 /../.. /sys/fs/cgroup rw,relatime - cgroup2 cgroup2 rw\n"
+    with pytest.raises(HostError, match="the root of the cgroup tree is not seen here"):
+        ebpf.parse_cgroup_root(part)
 
 
 # ---- an injected kernel --------------------------------------------------------------------
