@@ -154,7 +154,7 @@ class Machine:
         """Give the words that run a command inside."""
         return [
             *("nsenter", "--target", str(self._leader), "--mount", "--uts", "--ipc", "--net"),
-            *("--pid", "--root", "--wd", "env", "--ignore-environment"),
+            *("--pid", "--cgroup", "--root", "--wd", "env", "--ignore-environment"),
             *_pairs({**ENVIRONMENT, **(environment or {})}),
             *argv,
         ]

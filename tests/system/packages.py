@@ -14,6 +14,24 @@ from trialboot.host import Host
 
 SPOOL = "var/lib/trialboot/spool"
 
+STARTED_BY_BOOT = {
+    "trialboot-boot-check.service",
+    "trialboot-load-test.service",
+    "trialboot-metrics.socket",
+    "trialbootd.service",
+}
+STARTED_BY_OTHERS = {
+    "trialboot-keep-objects.service",
+    "trialboot-metrics.service",
+    "trialboot-node.service",
+    "trialboot-operator-checks.service",
+    "trialboot-pin.service",
+    "trialboot-prove.service",
+    "trialboot-render.service",
+    "trialboot-snapshot.service",
+    "trialboot-verify.service",
+}
+
 
 class Installed:
     """One private root in which trialboot is installed. No systemd runs in it."""
@@ -74,6 +92,15 @@ class Installed:
         """List all files with our name, but for dpkg's and apt's own records of the past."""
         found = (path.relative_to(self.place) for path in self.place.rglob("*trialboot*"))
         return sorted(str(path) for path in found if not re.match(r"srv/|var/log/", str(path)))
+
+
+def units(host: Installed) -> dict[str, set[str]]:
+    """Give our units by what `systemctl is-enabled` says of them."""
+    _, said = host.try_run("systemctl", "list-unit-files", "--no-legend", "trialboot*")
+    found: dict[str, set[str]] = {}
+    for name, state, *_ in map(str.split, said.splitlines()):
+        found.setdefault(state, set()).add(name)
+    return found
 
 
 def apt(*words: str) -> Sequence[str]:

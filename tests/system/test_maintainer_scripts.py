@@ -12,7 +12,7 @@ import pytest
 from tests.host import grub_flow
 from tests.system import roots, toys
 from tests.system.conftest import OLDER, PACKAGE
-from tests.system.packages import Installed, apt
+from tests.system.packages import STARTED_BY_BOOT, STARTED_BY_OTHERS, Installed, apt, units
 from trialboot import __version__
 from trialboot.core.facts import Unknown
 from trialboot.core.grub import format_environment, parse_environment
@@ -158,6 +158,40 @@ def test_a_removal_killed_while_the_boot_loader_is_given_back_can_be_finished(
     debian.apt("purge", "trialboot")
     boots_as_ever(debian, own)
     assert debian.traces() == []
+
+
+# --- units, and what the operator has put in ----------------------------------------------------
+
+
+@on_each_suite
+def test_the_boot_starts_few_units_and_nothing_of_them_outlives_us(debian: Installed) -> None:
+    assert units(debian) == {"enabled": STARTED_BY_BOOT, "static": STARTED_BY_OTHERS}
+    debian.apt("remove", "trialboot")
+    assert units(debian).keys() <= {"masked"}
+    debian.write("/var/lib/trialboot/objects/aa", "kept")
+    debian.apt("purge", "trialboot")
+    assert units(debian) == {}
+    assert debian.traces() == []
+
+
+def test_a_service_that_the_operator_has_disabled_stays_so_over_an_upgrade(
+    fresh: Installed,
+) -> None:
+    fresh.apt("install", OLDER)
+    fresh.run("systemctl", "disable", "trialboot-load-test.service")
+    fresh.run("systemctl", "mask", "trialboot-keep-objects.service")
+    fresh.apt("install", PACKAGE)
+    assert units(fresh)["disabled"] == {"trialboot-load-test.service"}
+    assert units(fresh)["masked"] == {"trialboot-keep-objects.service"}
+
+
+def test_the_operators_checks_are_theirs_even_after_a_purge(debian: Installed) -> None:
+    own = ["etc/trialboot/checks.d/required.d/10-own", "etc/trialboot/checks.d/wanted.d/10-own"]
+    for path in own:
+        debian.write(path, "#!/bin/sh\n", 0o755)
+    debian.apt("purge", "trialboot")
+    assert [path for path in own if debian.exists(path)] == own
+    assert not debian.exists("/etc/trialboot/trialboot.toml")
 
 
 # --- the boot loader is the host's own again ----------------------------------------------------

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import pytest
 
 from tests.system import roots, rpms
-from tests.system.packages import SPOOL
+from tests.system.packages import SPOOL, STARTED_BY_BOOT, STARTED_BY_OTHERS, units
 from tests.system.rpms import FAIL, KILL, TRIGGERED, RpmHost, file_name
 from trialboot.core.facts import Package
 from trialboot.core.packagenote import Note, leader_of
@@ -117,8 +117,7 @@ def installed(host: RpmHost) -> set[Package]:
 def test_our_package_is_whole_and_its_services_follow_the_preset(host: RpmHost) -> None:
     assert host.rpm("--verify", "trialboot") == ""
     assert host.run("trialboot", "--version").startswith("trialboot 0.")
-    enabled = host.run("systemctl", "is-enabled", "trialbootd.service", "trialboot-metrics.socket")
-    assert enabled.split() == ["enabled", "enabled"]
+    assert units(host) == {"enabled": STARTED_BY_BOOT, "static": STARTED_BY_OTHERS}
     assert (host.place / SPOOL).stat().st_mode & 0o777 == 0o700
     assert (host.place / "etc/motd.d/trialboot").readlink() == Path("/run/trialboot/motd")
 
