@@ -71,7 +71,8 @@ class Case:
     owners: frozenset[str]
     """Whose programs make the pod network."""
     changed: bool
-    """The CNI itself is another one, or another version, than when this was learned."""
+    """The CNI itself is another one, or another version, than when this was learned; at rest
+    also one that was rolled out since."""
     on_trial: bool
     profiles: tuple[Profile, ...]
     renames: tuple[tuple[str, str], ...]
@@ -94,7 +95,7 @@ def case_of(contract: Contract, network: Network, terms: Terms) -> Case:
         pinned=terms.pinned,
         ignored=terms.amendments.ignore,
         owners=owners,
-        changed=is_changed(contract.cni, terms.cni),
+        changed=is_changed(contract.cni, terms.cni) or _is_rolled_out(contract.cni, terms),
         on_trial=terms.on_trial,
         profiles=tuple(p for p in PROFILES if p.name in owners),
         renames=tuple(renames.items()),
@@ -109,6 +110,22 @@ def is_changed(promised: CniPromise, now: CniPromise | None) -> bool:
         return True
     before, after = dict(promised.images), dict(now.images)
     return any(after[name] != image for name, image in before.items() if name in after)
+
+
+def _is_rolled_out(promised: CniPromise, terms: Terms) -> bool:
+    """Tell at rest that an agent runs in other pods only: what its ConfigMap said may differ.
+
+    On trial a new pod excuses nothing: a kubelet that shuts down gracefully (KEP-2000) ends its
+    pods, so that each reboot makes new ones, and so does who deletes the pod of an ill agent.
+    """
+    if terms.on_trial or terms.cni is None:
+        return False
+    before, after = _pods_by_agent(promised), _pods_by_agent(terms.cni)
+    return any(name in after and uids.isdisjoint(after[name]) for name, uids in before.items())
+
+
+def _pods_by_agent(cni: CniPromise) -> dict[str, set[str]]:
+    return {name: {uid for agent, uid in cni.pods if agent == name} for name, _ in cni.pods}
 
 
 # --- interfaces that were renamed ---------------------------------------------------------------

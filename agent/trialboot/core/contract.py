@@ -59,6 +59,8 @@ class CniPromise:
     """Its processes that had run for a while, by name."""
     images: tuple[tuple[str, str], ...] = ()
     """Agent and its image, where the container runtime shows it."""
+    pods: tuple[tuple[str, str], ...] = ()
+    """Agent and the UID of its pod: a rollout makes another pod."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +161,7 @@ def cni_seen(cni: Cni) -> CniPromise:
     found = CniPromise(
         agents=tuple(sorted({agent.name for agent in agents})),
         images=tuple(sorted({(agent.name, agent.image) for agent in agents if agent.image})),
+        pods=tuple(sorted({(agent.name, agent.pod) for agent in agents if agent.pod})),
     )
     if not isinstance(cni.configuration, CniConfiguration):
         return found

@@ -364,6 +364,8 @@ class Agent:
     """Image with digest where the container runtime shows it; else empty."""
     refusals: tuple[str, ...] = ()
     """Lines of its log, of this boot, that tell of a refusal by the kernel; the newest first."""
+    pod: str = ""
+    """UID of its pod, as the kubelet names it; empty where it is in none, or none is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -183,12 +183,18 @@ def test_a_contract_without_a_cni_promises_no_agent() -> None:
 
 PROMISED: list[tuple[Cni, CniPromise | Unknown]] = [
     (
-        cni("calico", agent("calico-node", "c:1", age=300.0), agent("kube-proxy")),
+        cni(
+            "calico",
+            agent("calico-node", "c:1", age=300.0, pod="u2"),
+            agent("calico-node", "c:1", pod="u1"),
+            agent("kube-proxy"),
+        ),
         CniPromise(
             plugins=("calico", "portmap"),
             digest="d1",
             agents=("calico-node", "kube-proxy"),
             images=(("calico-node", "c:1"),),
+            pods=(("calico-node", "u1"), ("calico-node", "u2")),
         ),
     ),
     (
@@ -430,6 +436,13 @@ FIRST_FORMAT: dict[str, Any] = {
     "remote_routes": [{"is": "RemoteRoutes", "family": 2, "protocol": 12, "count": 2}],
     "rules": [],
 }
+
+
+def test_a_cni_that_was_learned_without_its_pods_is_still_understood() -> None:
+    old = {"plugins": ["cilium-cni"], "digest": "d1", "agents": ["a"], "images": [["a", "i:1"]]}
+    assert parse(CniPromise, old) == CniPromise(
+        plugins=("cilium-cni",), digest="d1", agents=("a",), images=(("a", "i:1"),)
+    )
 
 
 def test_a_contract_of_the_first_format_is_still_understood() -> None:

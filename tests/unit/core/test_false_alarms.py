@@ -74,11 +74,26 @@ CHANGED = "(the CNI itself was changed)"
 OTHER_NODE = "the only other node may be gone"
 PASSING = "(it comes with pods, programs or other nodes)"
 ITS_LINK = "(its link comes with pods, programs or other nodes)"
+IMAGE = "cilium:v1.15.3@sha256:aa"
+SOCKET_LB_GONE = tuple(
+    f"eBPF cil_sock4_{call} is missing at cgroup:root {hook} (cgroup)"
+    for call, hook in (("connect", "inet4_connect"), ("sendmsg", "udp4_sendmsg"))
+)
 
 
 def upgraded(node: Node) -> Node:
     """Show the same CNI in another version."""
     return node.with_agent(image="cni:v2@sha256:bb", age=90.0)
+
+
+def in_pods(node: Node, *uids: str) -> Node:
+    """Show an agent in each of these pods."""
+    agents = tuple(agent("cilium-agent", IMAGE, pod=uid) for uid in uids)
+    return replace(node, cni=replace(node.cni, agents=agents))
+
+
+def without_socket_lb(node: Node) -> Node:
+    return node.less("attachments", "cgroup:root * cil_*")
 
 
 def reconfigured(node: Node) -> Node:
@@ -305,13 +320,30 @@ HARMLESS: dict[str, Story] = {
     ),
     "the socket load balancer was switched off": same(
         CILIUM,
-        reconfigured(CILIUM).less("attachments", "cgroup:root * cil_*"),
-        notes=tuple(
-            f"eBPF cil_sock4_{call} is missing at cgroup:root {hook} (cgroup) "
-            "(the CNI itself was changed)"
-            for call, hook in (("connect", "inet4_connect"), ("sendmsg", "udp4_sendmsg"))
-        ),
+        without_socket_lb(reconfigured(CILIUM)),
+        notes=tuple(f"{words} {CHANGED}" for words in SOCKET_LB_GONE),
     ),
+    **{
+        f"at rest, the socket load balancer was switched off by ConfigMap, {name}": same(
+            before,
+            without_socket_lb(after),
+            notes=tuple(f"{words} {CHANGED}" for words in SOCKET_LB_GONE),
+            on_trial=False,
+        )
+        for name, before, after in (
+            ("and the agent rolled out", in_pods(CILIUM, "u1"), in_pods(CILIUM, "u2")),
+            (
+                "and one of two agents rolled out",
+                WITH_PROXY.with_agent(pod="u1"),
+                WITH_PROXY.with_agent("kube-proxy", pod="u1").with_agent("cilium-agent", pod="u2"),
+            ),
+            (
+                "and the agent's only pod of several is a new one",
+                in_pods(CILIUM, "u1", "u2"),
+                in_pods(CILIUM, "u3"),
+            ),
+        )
+    },
     "pods carry another program of the upgraded CNI": same(
         CILIUM.plus(attachments=tuple(on(n, "egress", "cil_to_containe") for n in LXC)),
         upgraded(CILIUM),
@@ -1223,6 +1255,40 @@ WORSE_STILL: dict[str, Story] = {
         "eBPF odd_gate is missing at dev:odd-gate ingress (skb)",
         "eBPF odd_pod is on 0 of 2 pod interfaces veth* ingress, was on 2 of 2",
     ),
+    "all programs of the CNI are gone, though it was rolled out at rest": worse(
+        UNKNOWN_CNI.with_agent(pod="u1"),
+        UNKNOWN_CNI.with_agent(pod="u2").less("attachments", "*"),
+        "eBPF odd_in is missing at dev:eth0 ingress (skb)",
+        "eBPF odd_gate is missing at dev:odd-gate ingress (skb)",
+        "eBPF odd_pod is on 0 of 2 pod interfaces veth* ingress, was on 2 of 2",
+        on_trial=False,
+    ),
+    "on trial, the agent is in a new pod: a graceful shutdown makes one": worse(
+        in_pods(CILIUM, "u1"), without_socket_lb(in_pods(CILIUM, "u2")), *SOCKET_LB_GONE
+    ),
+    "on trial, the agent is in the pod of before": worse(
+        in_pods(CILIUM, "u1"), without_socket_lb(in_pods(CILIUM, "u1")), *SOCKET_LB_GONE
+    ),
+    **{
+        f"at rest, programs are missing, and {name}": worse(
+            before, without_socket_lb(after), *SOCKET_LB_GONE, on_trial=False
+        )
+        for name, before, after in (
+            ("the agent is in the pod of before", in_pods(CILIUM, "u1"), in_pods(CILIUM, "u1")),
+            (
+                "one of the agent's pods is of before",
+                in_pods(CILIUM, "u1", "u2"),
+                in_pods(CILIUM, "u2", "u3"),
+            ),
+            ("the agent's pod was not known", CILIUM, in_pods(CILIUM, "u1")),
+            ("the agent's pod is not known now", in_pods(CILIUM, "u1"), CILIUM),
+            (
+                "an agent changed places with another one's pod that is not known",
+                WITH_PROXY.with_agent("cilium-agent", pod="u1"),
+                WITH_PROXY.with_agent("kube-proxy", pod="u2"),
+            ),
+        )
+    },
     "the upgraded CNI is refused on the pods alone": worse(
         CILIUM,
         upgraded(with_lxc(CILIUM, LXC, carried=0)),

@@ -64,7 +64,7 @@ class _Agents:
         """Tell an agent that is a service, or one of whose pod there are no logs."""
         image = read_container(self._host, place.container).image
         restarts = _unit_restarts(self._host, place.unit)
-        return Agent(name=name, age=age, restarts=restarts, image=image)
+        return Agent(name=name, age=age, restarts=restarts, image=image, pod=place.pod)
 
     def _inside(self, name: str, place: Place, age: float, pod: Pod) -> Agent:
         told = read_container(self._host, place.container)
@@ -93,6 +93,7 @@ class _Agents:
             restarts=restarts_of(logs, starts),
             image=container.image,
             refusals=read_log_refusals(self._host, logs, self._boot),
+            pod=pod.uid,
         )
 
 

@@ -59,7 +59,7 @@ def cilium(node: Node, *, age: float = 500.0) -> None:
 def test_an_agent_under_containerd_is_told_with_its_age_and_image(node: Node) -> None:
     cilium(node)
     node.log(POD, "cilium-agent", 0)
-    assert only(node) == Agent(name="cilium-agent", age=500.0, restarts=0, image=IMAGE)
+    assert only(node) == Agent(name="cilium-agent", age=500.0, restarts=0, image=IMAGE, pod=CILIUM)
 
 
 def test_a_node_without_agents_has_none(node: Node) -> None:
@@ -76,7 +76,9 @@ def test_an_agent_in_a_pod_of_k3s_is_found(node: Node) -> None:
     node.process(90, "kube-proxy", f"0::/kubepods/besteffort/pod{uid}/{identity('b')}\n")
     node.bundle(K3S, identity("b"), {"io.kubernetes.cri.image-name": "rancher/proxy:v1"})
     node.log(f"kube-system_kube-proxy-node1_{uid}", "kube-proxy", 3)
-    assert only(node) == Agent(name="kube-proxy", age=500.0, restarts=0, image="rancher/proxy:v1")
+    assert only(node) == Agent(
+        name="kube-proxy", age=500.0, restarts=0, image="rancher/proxy:v1", pod=uid
+    )
 
 
 def test_under_crio_the_image_is_told_with_its_digest(node: Node) -> None:
@@ -104,6 +106,7 @@ def test_a_crash_loop_is_seen_between_two_runs(node: Node) -> None:
         node.log(POD, "cilium-agent", 5 + number, REFUSED)
     agent = only(node)
     assert (agent.name, agent.age, agent.restarts) == ("cilium-agent", 0.0, 3)
+    assert agent.pod == CILIUM
     assert agent.refusals == ('level=fatal msg="attaching: BPF program is too large"',)
 
 
@@ -155,7 +158,8 @@ def test_rotated_parts_of_a_log_are_not_counted_as_runs(node: Node) -> None:
 
 def test_without_logs_and_without_the_kubelets_files_nothing_is_known(node: Node) -> None:
     cilium(node)
-    assert only(node).restarts is None
+    agent = only(node)
+    assert (agent.restarts, agent.pod) == (None, CILIUM)
 
 
 def test_docker_s_logs_are_read_through_the_kubelet_s_links(node: Node) -> None:
@@ -186,6 +190,7 @@ def test_docker_s_logs_are_read_through_the_kubelet_s_links(node: Node) -> None:
         restarts=1,
         image="k8s.gcr.io/kube-proxy@sha256:02",
         refusals=("Extension MARK revision 0 not supported, missing kernel module?",),
+        pod=CILIUM,
     )
 
 
@@ -210,6 +215,16 @@ def test_an_agent_that_is_a_service_has_the_restarts_that_systemd_counts(node: N
 def test_of_a_service_that_systemd_does_not_know_no_restarts_are_known(node: Node) -> None:
     node.process(33, "kube-router", "0::/system.slice/odd.service\n")
     assert only(node).restarts is None
+
+
+def test_a_rollout_shows_as_another_pod_of_the_same_image(node: Node) -> None:
+    """The pod of before may still have logs: until it has ended there are two agents."""
+    cilium(node)
+    other = CILIUM.replace("6f", "7f")
+    node.process(4800, "cilium-agent", slice_of(other, identity("f")), age=20.0)
+    node.log(POD, "cilium-agent", 0)
+    node.log(f"kube-system_cilium-p2mq4_{other}", "cilium-agent", 0)
+    assert [(agent.pod, agent.age) for agent in agents(node)] == [(CILIUM, 500.0), (other, 20.0)]
 
 
 def test_a_crash_loop_in_a_tenant_s_namespace_is_no_agent_s(node: Node) -> None:
@@ -332,7 +347,7 @@ def test_a_specification_that_makes_no_sense_tells_no_image(
     cilium(node)
     node.write(CONTAINERD.format(identity("a")), specification)
     node.log(POD, "cilium-agent", 0)
-    assert only(node) == Agent(name="cilium-agent", age=500.0, restarts=0, image="")
+    assert only(node) == Agent(name="cilium-agent", age=500.0, restarts=0, image="", pod=CILIUM)
 
 
 def test_a_container_s_name_is_never_a_path(node: Node) -> None:
