@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -337,6 +338,50 @@ def test_routes_rules_and_pods_are_there_once(accepting: Node) -> None:
     assert "10.244.2.0/24 via 10.0.2.2 dev eth0" in remote
     assert "local default dev lo" in accepting.run("ip", "route", "show", "table", "2004")
     assert "10.244.0.1/24" in accepting.run("ip", "address", "show", "dev", "cni0")
+
+
+def test_a_cni_that_gives_a_number_starts_on_every_kernel(node: Node) -> None:
+    assert node.start(SCALAR="1").ready
+    assert node.query_cgroup() == CGROUP_ROLES
+
+
+def test_another_order_yields_the_same_roles(accepting: Node) -> None:
+    log = _run_once(accepting, SEED="2", PODS="5")
+    came = re.findall(r"pod is up\" pod=tcni-pod(\d)", log)
+    assert sorted(came) == list("12345") != came
+    assert accepting.tcx_roles() == SKB_ROLES
+    assert accepting.query_cgroup() == CGROUP_ROLES
+
+
+def test_slow_pods_come_after_ready(accepting: Node) -> None:
+    assert accepting.start(POD_DELAY="0.7").ready
+    assert accepting.query(NIC, bpf.Attach.TCX_INGRESS) == ["tcni_from_nic"]
+    assert accepting.veths() == []
+    _wait(lambda: len(accepting.veths()) == 3)
+
+
+def test_pods_go_and_others_come(accepting: Node) -> None:
+    cni = accepting.start(CHURN="0.2")
+    before = set(accepting.veths())
+    _wait(lambda: before.isdisjoint(accepting.veths()))
+    assert "pod is gone" in cni.stop()
+    _run_once(accepting)
+    assert len(accepting.veths()) == 3
+
+
+def _wait(condition: Callable[[], bool]) -> None:
+    for _ in range(START_SECONDS * 10):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it never came")
+
+
+def test_objects_are_left_where_cilium_leaves_its_own(accepting: Node, tmp_path: Path) -> None:
+    (tmp_path / "bpf_sock.o").write_bytes(b"an object")
+    _run_once(accepting, OBJECTS=str(tmp_path))
+    left = accepting.do(lambda: Path("/var/run/cilium/state/bpf_sock.o").read_bytes())
+    assert left == b"an object"
 
 
 def test_a_pod_reaches_another(accepting: Node) -> None:

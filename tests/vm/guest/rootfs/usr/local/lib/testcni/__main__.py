@@ -5,12 +5,14 @@ program that hands its context to bpf_set_retval. Debian's 6.1 and 6.12 accept t
 with EINVAL (https://github.com/cilium/cilium/issues/48016): then this CNI exits and attaches
 nothing, and systemd starts it again, and again. When stopped it leaves its attachments in place.
 
-The environment may set (see Settings): NIC, FAIL=1, LEGACY=1, CGROUP, BPFFS.
+Pods come and go as on a living node: slowly, in any order, with other interfaces each time, where
+the environment asks for it (see settings.py).
 """
 
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import secrets
@@ -19,16 +21,19 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeVar
 
 import bpf
+from settings import Settings, read_settings
 
 BRIDGE: Final = "cni0"
 BRIDGE_ADDRESS: Final = "10.244.0.1"
-PODS: Final = {"tcni-pod1": "10.244.0.11", "tcni-pod2": "10.244.0.12", "tcni-pod3": "10.244.0.13"}
+POD: Final = "tcni-pod"
+MOST_PODS: Final = 240  # addresses from .11 on
 OTHER_NODES: Final = ("10.244.1.0/24", "10.244.2.0/24")
 USUAL_GATEWAY: Final = "10.0.2.2"  # of QEMU's user network
 ROUTE_PROTOCOL: Final = "80"
@@ -37,37 +42,42 @@ PROXY_RULE: Final = ("pref", "9", "fwmark", "0x200/0xf00", "lookup", PROXY_TABLE
 
 NEVER_A_FAMILY: Final = 0xFFFF
 SET_RETVAL: Final = 187
-# R1 is the context when a program starts, so this is bpf_set_retval(ctx).
-PROBE: Final = bpf.call(SET_RETVAL) + bpf.move(bpf.R0, 1) + bpf.EXIT
-# The same call for the verifier's eyes only: no socket has that family, so nobody's connect fails.
-SET_RETVAL_NEVER: Final = (
-    bpf.load_word(bpf.R2, bpf.R1, 0)  # ctx->user_family
-    + bpf.jump_unless_equal(bpf.R2, NEVER_A_FAMILY, 1)
-    + PROBE
-)
+
+
+def _ask(*, scalar: bool) -> bytes:
+    """Call bpf_set_retval; R1 is the context when a program starts."""
+    return (bpf.move(bpf.R1, 0) if scalar else b"") + bpf.call(SET_RETVAL)
+
+
+def _probe(*, scalar: bool) -> bytes:
+    return _ask(scalar=scalar) + bpf.move(bpf.R0, 1) + bpf.EXIT
+
+
+def _set_retval_never(*, scalar: bool) -> bytes:
+    """Make the call for the verifier's eyes: no socket has that family, nobody's connect fails."""
+    skipped = len(_ask(scalar=scalar)) // len(bpf.EXIT)
+    return (
+        bpf.load_word(bpf.R2, bpf.R1, 0)  # ctx->user_family
+        + bpf.jump_unless_equal(bpf.R2, NEVER_A_FAMILY, skipped)
+        + _probe(scalar=scalar)
+    )
+
+
 ALLOW: Final = bpf.TINY[bpf.ProgType.CGROUP_SOCK_ADDR]
-CGROUP_HOOKS: Final = (
-    ("tcni_connect4", bpf.Attach.CGROUP_INET4_CONNECT, ALLOW),
-    ("tcni_connect6", bpf.Attach.CGROUP_INET6_CONNECT, ALLOW),
-    ("tcni_sendmsg4", bpf.Attach.CGROUP_UDP4_SENDMSG, ALLOW),
-    ("tcni_setret4", bpf.Attach.CGROUP_INET4_CONNECT, SET_RETVAL_NEVER),
-)
+CGROUP_HOOKS: Final = {
+    "tcni_connect4": bpf.Attach.CGROUP_INET4_CONNECT,
+    "tcni_connect6": bpf.Attach.CGROUP_INET6_CONNECT,
+    "tcni_sendmsg4": bpf.Attach.CGROUP_UDP4_SENDMSG,
+    "tcni_setret4": bpf.Attach.CGROUP_INET4_CONNECT,
+}
 OURS: Final = "tcni_"
+CILIUM_STATE: Final = Path("/var/run/cilium/state")
+
+Thing = TypeVar("Thing")
 
 
 class TestcniError(Exception):
     """The CNI cannot do its work on this machine."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What the environment asks for; a real node needs none of it."""
-
-    nic: str | None  # instead of the device of the default route
-    fail: bool  # behave as if the kernel refused the probe
-    legacy: bool  # tc filters and PROG_ATTACH, even where links would do
-    cgroup: Path | None  # instead of the root of the cgroup v2 hierarchy
-    pins: Path  # the folder of this CNI in the bpffs
 
 
 @dataclass(frozen=True)
@@ -112,6 +122,10 @@ class Hooks:
             os.close(loaded)
         return "attach"
 
+    def forget(self, device: str) -> None:
+        """Let go of the links of a device that is about to vanish."""
+        shutil.rmtree(self.pins / "devices" / device.replace(".", "-"), ignore_errors=True)
+
     def _link(self, program: int, target: int, hook: bpf.Attach, pin: Path) -> bool:
         if self.legacy:
             return False
@@ -129,42 +143,83 @@ class Hooks:
         return True
 
 
+@dataclass(frozen=True)
+class Pod:
+    """A network namespace, cabled to the bridge by an interface with another name each time."""
+
+    name: str
+    veth: str
+
+
+def add_pod(number: int, hooks: Hooks) -> Pod:
+    """Add a pod, and then its program, as CNIs do."""
+    pod = Pod(f"{POD}{number}", f"veth{secrets.token_hex(4)}")
+    _cable(pod.name, pod.veth, f"10.244.0.{10 + number}")
+    hooks.attach_skb(pod.veth, "tcni_from_pod", ingress=True)
+    log("info", "pod is up", pod=pod.name, veth=pod.veth)
+    return pod
+
+
+def remove_pod(pod: Pod, hooks: Hooks) -> None:
+    """Take a pod away, with its cable."""
+    hooks.forget(pod.veth)
+    ip("netns", "delete", pod.name)
+    log("info", "pod is gone", pod=pod.name, veth=pod.veth)
+
+
 def main() -> int:
-    """Set the node up, say so, then wait for the end."""
+    """Set the node up, say so, then live with its pods until the end."""
     signal.signal(signal.SIGTERM, _stop)
-    settings = read_settings(os.environ)
     try:
-        probe(fail=settings.fail)
-        uplink = find_uplink(settings.nic)
-        cgroup = settings.cgroup or find_cgroup(Path("/proc/self/mounts").read_text())
-        clean(uplink.nic, cgroup, settings.pins)
-        veths = set_up_network(uplink)
-        attach(Hooks(settings.pins, settings.legacy), uplink.nic, veths, cgroup)
-    except (TestcniError, OSError) as error:
+        run(read_settings(os.environ))
+    except (TestcniError, OSError, ValueError) as error:
         log("fatal", str(error))
         return 1
-    log("info", "node is ready", nic=uplink.nic, pods=len(veths))
-    notify("READY=1")
     while True:
         signal.pause()
 
 
-def read_settings(environment: Mapping[str, str]) -> Settings:
-    """Understand the environment."""
-    cgroup = environment.get("CGROUP")
-    return Settings(
-        nic=environment.get("NIC") or None,
-        fail=environment.get("FAIL") == "1",
-        legacy=environment.get("LEGACY") == "1",
-        cgroup=Path(cgroup) if cgroup else None,
-        pins=Path(environment.get("BPFFS") or "/sys/fs/bpf") / "testcni",
-    )
+def run(settings: Settings) -> None:
+    """Do all that the settings ask for; return when nothing is left to do."""
+    time.sleep(settings.start_delay)
+    probe(settings)
+    leave_objects(settings.objects)
+    uplink = find_uplink(settings.nic)
+    cgroup = settings.cgroup or find_cgroup(Path("/proc/self/mounts").read_text())
+    clean(uplink.nic, cgroup, settings.pins)
+    set_up_network(uplink)
+    hooks = Hooks(settings.pins, settings.legacy)
+    attach(hooks, settings, uplink.nic, cgroup)
+    if settings.pod_delay:
+        get_ready(uplink)
+    pods = []
+    for number in shuffled(range(1, settings.pods + 1), settings):
+        time.sleep(settings.pod_delay)
+        pods.append(add_pod(number, hooks))
+    if not settings.pod_delay:
+        get_ready(uplink)
+    if settings.churn:
+        replace_pods(pods, hooks, settings.churn)
 
 
-def probe(*, fail: bool) -> None:
-    """Find out whether this kernel lets a program hand its context to bpf_set_retval."""
+def replace_pods(pods: list[Pod], hooks: Hooks, every: float) -> None:
+    """Let a pod go and another come, every so many seconds, for ever."""
+    for number in itertools.cycle(range(len(pods) + 1, MOST_PODS + 1)):
+        time.sleep(every)
+        remove_pod(pods.pop(0), hooks)
+        pods.append(add_pod(number, hooks))
+
+
+def get_ready(uplink: Uplink) -> None:
+    """Say that the node may have pods."""
+    log("info", "node is ready", nic=uplink.nic)
+    notify("READY=1")
+
+
+def probe(settings: Settings) -> None:
+    """Find out whether this kernel takes our call of bpf_set_retval."""
     try:
-        os.close(_load_probe(fail=fail))
+        os.close(_load_probe(settings))
     except bpf.RefusedError as error:
         name = errno.errorcode.get(error.errno or 0, str(error.errno))
         said = " | ".join(line for line in error.log.splitlines()[-6:] if line)
@@ -173,11 +228,19 @@ def probe(*, fail: bool) -> None:
     log("info", "kernel accepts bpf_set_retval", kernel=os.uname().release)
 
 
-def _load_probe(*, fail: bool) -> int:
-    if fail:
+def _load_probe(settings: Settings) -> int:
+    if settings.fail:
         raise bpf.RefusedError(errno.EINVAL, "tcni_probe", "asked to fail by FAIL=1")
-    hook = bpf.Attach.CGROUP_INET4_CONNECT
-    return bpf.prog_load(bpf.ProgType.CGROUP_SOCK_ADDR, PROBE, "tcni_probe", hook)
+    hook, program = bpf.Attach.CGROUP_INET4_CONNECT, _probe(scalar=settings.scalar)
+    return bpf.prog_load(bpf.ProgType.CGROUP_SOCK_ADDR, program, "tcni_probe", hook)
+
+
+def leave_objects(objects: Path | None) -> None:
+    """Leave compiled objects where Cilium leaves its own: on a tmpfs, so anew at each boot."""
+    if objects:
+        CILIUM_STATE.mkdir(parents=True, exist_ok=True)
+        for compiled in objects.glob("*.o"):
+            shutil.copy(compiled, CILIUM_STATE)
 
 
 def find_uplink(nic: str | None) -> Uplink:
@@ -214,14 +277,14 @@ def clean(nic: str, cgroup: Path, pins: Path) -> None:
     for port in [link for link in _links() if link.get("master") == BRIDGE]:
         ip("link", "delete", port["ifname"])
     present = {space["name"] for space in json.loads(ip("-j", "netns", "list") or "[]")}
-    for pod in present & set(PODS):
+    for pod in [name for name in present if name.startswith(POD)]:
         ip("netns", "delete", pod)
 
 
 def _clean_cgroup(cgroup: Path) -> None:
     directory = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        for hook in {hook for _, hook, _ in CGROUP_HOOKS}:
+        for hook in set(CGROUP_HOOKS.values()):
             for prog_id in bpf.prog_query(directory, hook):
                 if bpf.prog_name(prog_id).startswith(OURS):
                     _detach(directory, prog_id, hook)
@@ -237,8 +300,8 @@ def _detach(directory: int, prog_id: int, hook: bpf.Attach) -> None:
         os.close(program)
 
 
-def set_up_network(uplink: Uplink) -> list[str]:
-    """Build bridge, pods, routes and rules; return the host ends of the pods' cables."""
+def set_up_network(uplink: Uplink) -> None:
+    """Build bridge, routes and rules."""
     override = Path("/run/sysctl.d/99-zz-testcni.conf")  # or udev's sysctl run sets it back
     override.parent.mkdir(parents=True, exist_ok=True)
     override.write_text(f"net.ipv4.conf.{BRIDGE}.rp_filter = 0\n")
@@ -246,7 +309,6 @@ def set_up_network(uplink: Uplink) -> list[str]:
         ip("link", "add", BRIDGE, "type", "bridge")
     ip("address", "replace", f"{BRIDGE_ADDRESS}/24", "dev", BRIDGE)
     ip("link", "set", BRIDGE, "up")
-    veths = [_add_pod(pod, address) for pod, address in PODS.items()]
     for network in OTHER_NODES:
         way = ("via", uplink.gateway, "dev", uplink.nic, "proto", ROUTE_PROTOCOL)
         ip("route", "replace", network, *way)
@@ -256,11 +318,9 @@ def set_up_network(uplink: Uplink) -> list[str]:
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1\n")
     Path(f"/proc/sys/net/ipv4/conf/{BRIDGE}/rp_filter").write_text("0\n")
     log("info", "network is up", bridge=BRIDGE, gateway=uplink.gateway)
-    return veths
 
 
-def _add_pod(pod: str, address: str) -> str:
-    veth = f"veth{secrets.token_hex(4)}"
+def _cable(pod: str, veth: str, address: str) -> None:
     ip("netns", "add", pod)
     ip("link", "add", veth, "type", "veth", "peer", "name", "eth0", "netns", pod)
     ip("link", "set", veth, "master", BRIDGE, "up")
@@ -268,24 +328,35 @@ def _add_pod(pod: str, address: str) -> str:
     ip("-n", pod, "link", "set", "eth0", "up")
     ip("-n", pod, "address", "add", f"{address}/24", "dev", "eth0")
     ip("-n", pod, "route", "add", "default", "via", BRIDGE_ADDRESS)
-    return veth
 
 
-def attach(hooks: Hooks, nic: str, veths: Sequence[str], cgroup: Path) -> None:
-    """Load every program and attach it to its place."""
-    attached = hooks.attach_skb(nic, "tcni_from_nic", ingress=True)
-    hooks.attach_skb(nic, "tcni_to_nic", ingress=False)
-    for veth in veths:
-        hooks.attach_skb(veth, "tcni_from_pod", ingress=True)
+def attach(hooks: Hooks, settings: Settings, nic: str, cgroup: Path) -> None:
+    """Load the programs of the node and attach each to its place."""
+    attached = {
+        hooks.attach_skb(nic, name, ingress=ingress)
+        for name, ingress in shuffled([("tcni_from_nic", True), ("tcni_to_nic", False)], settings)
+    }
     directory = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
     try:
         ways = {
-            hooks.attach_cgroup(directory, hook, name, program)
-            for name, hook, program in CGROUP_HOOKS
+            hooks.attach_cgroup(directory, CGROUP_HOOKS[name], name, _sock_addr(name, settings))
+            for name in shuffled([*CGROUP_HOOKS], settings)
         }
     finally:
         os.close(directory)
-    log("info", "programs are attached", skb=attached, cgroup=",".join(sorted(ways)))
+    log("info", "programs are attached", skb=",".join(attached), cgroup=",".join(ways))
+
+
+def _sock_addr(name: str, settings: Settings) -> bytes:
+    return _set_retval_never(scalar=settings.scalar) if name == "tcni_setret4" else ALLOW
+
+
+def shuffled(things: Sequence[Thing], settings: Settings) -> list[Thing]:
+    """Give them in the order of this boot."""
+    order = list(things)
+    if settings.dice:
+        settings.dice.shuffle(order)
+    return order
 
 
 def ip(*words: str) -> str:
