@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tests.fakes.apiserver import ApiServer, Request
 from tests.fakes.pki import PKI
@@ -154,17 +154,20 @@ class Node:
         return boot
 
     def assert_runs(self, release: str) -> None:
-        """Check which kernel runs; one that the emulator itself broke is nobody's verdict.
+        """Check which kernel runs."""
+        if self.release() != release:
+            self.fail(f"{self.release()} runs, not {release}")
+
+    def fail(self, why: str) -> NoReturn:
+        """Fail the test, but for a kernel that the emulator itself broke: nobody's verdict.
 
         TCG with several threads may run code that another processor is patching: the kernel then
         dies of its own breakpoint, before any program runs. No story of ours does that.
         """
-        if self.release() == release:
-            return
         said = self.machine.serial()
         if "Oops: int3" in said:
             raise InfrastructureError(f"the emulator broke the kernel: {said[-3000:]}")
-        raise AssertionError(f"{self.release()} runs, not {release}\n{said[-3000:]}")
+        raise AssertionError(f"{why}\n{said[-3000:]}")
 
     def _evidence(self, state: dict[str, Any]) -> str:
         try:

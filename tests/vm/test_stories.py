@@ -58,7 +58,7 @@ def test_a_good_upgrade_is_blessed(image: Image, package: Path, tmp_path: Path, 
         assert not node.has_receipt()
         assert (node.condition() or {})["status"] == "True"
         assert (node.condition() or {})["reason"] == "BootProven"
-        _boot_once_by_hand(node, old)
+        stories.boot_once_by_hand(node, old)
         say("6.1 is still bootable")
 
 
@@ -81,16 +81,6 @@ def _wait_blessed(node: Node, release: str) -> None:
             and not s["cluster"]["waiting"]
         ),
     )
-
-
-def _boot_once_by_hand(node: Node, release: str) -> None:
-    """Boot a kernel by GRUB's own entry for it."""
-    ids = "sed -n \"s/.*menuentry_id_option '\\([^']*\\)'.*/\\1/p\" /boot/grub/grub.cfg"
-    entries = node.machine.exec(ids).stdout.split()
-    menu = next(e for e in entries if e.startswith("gnulinux-advanced"))
-    entry = next(e for e in entries if e.startswith(f"gnulinux-{release}-advanced"))
-    node.machine.exec(f"grub-reboot '{menu}>{entry}'")
-    node.wait_release(release, node.reboot())
 
 
 def test_the_incident_goes_back_by_itself(image: Image, node: Node, say: Say) -> None:
