@@ -17,6 +17,7 @@ CNI = "/etc/default/testcni"
 COMPILED = "/root/objects"
 SAMPLE = "/var/lib/trialboot/network.json"
 CONTRACTS = "/var/lib/trialboot/contracts.json"
+KEPT = "/var/lib/trialboot/objects.json"
 LOAD_TEST = "/run/trialboot/load-test.json"
 # What the CNI needs to be well on 7.x; and it compiles, as Cilium does at each of its starts.
 MENDED = ("SCALAR=1", f"OBJECTS={COMPILED}")
@@ -57,7 +58,7 @@ def prove(node: Node, image: Image, reboots: Sequence[Reboot], say: Say) -> None
         _assert_sound(node, boot)
         took = time.monotonic() - began
         assert _ways(node) == {reboot.via}
-        _wait_kept(node)
+        _wait_kept(node, release)
         say(
             f"{number}: {before} → {release} ({reboot.cni}): sound, up after {up:.0f} s,"
             f" judged after {took:.0f} s; {_waited_for(node)}; {_load_test(node)}"
@@ -117,12 +118,11 @@ def _waited_for(node: Node) -> str:
     return waits[-1] if waits else "it waited for nothing"
 
 
-def _wait_kept(node: Node) -> None:
-    """Wait until the compiled objects are kept: an administrator is not as quick as a test."""
-    show = "systemctl show -P ExecMainExitTimestampMonotonic trialboot-keep-objects.service"
+def _wait_kept(node: Node, release: str) -> None:
+    """Wait until the objects were tried on this kernel: people reboot less quickly than tests."""
     until = time.monotonic() + 180
-    while node.machine.exec(show).stdout.strip() == "0":
-        assert time.monotonic() < until, "no object was kept"
+    while json.loads(node.machine.read(KEPT))["value"]["release"] != release:
+        assert time.monotonic() < until, f"no object was tried on {release}"
         time.sleep(1)
 
 
