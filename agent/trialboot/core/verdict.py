@@ -190,6 +190,7 @@ def _failing(sample: Sample) -> set[str]:
 
 def _worse(sample: Sample) -> Verdict:
     failed = [check for check in sample.checks if check.answer is Answer.FAIL]
+    failed.sort(key=lambda check: not check.proof)  # what explains the rest comes first
     return Verdict(
         outcome=Outcome.WORSE,
         reasons=tuple(reason for check in failed for reason in check.reasons),

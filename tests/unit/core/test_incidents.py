@@ -98,9 +98,9 @@ STORIES: dict[str, Story] = {
         outcome=WORSE,
         at=60,
         reasons=(
-            _BARE,
             loop_words("cilium-agent"),
             f"the kernel refused cilium-agent: {TOO_LARGE}",
+            _BARE,
         ),
     ),
     "1 program too large, the host shows no log: at the deadline": Story(
@@ -116,9 +116,9 @@ STORIES: dict[str, Story] = {
         outcome=WORSE,
         at=60,
         reasons=(
-            *_NO_CILIUM,
             loop_words("cilium-agent", 3),
             f"the kernel refused cilium-agent: {SET_RETVAL}",
+            *_NO_CILIUM,
         ),
     ),
     # 3: cilium/cilium#44216, kernel 6.18.5
@@ -141,9 +141,9 @@ STORIES: dict[str, Story] = {
         outcome=WORSE,
         at=60,
         reasons=(
-            *_CTLB,
             loop_words("calico-node"),
             f"the kernel refused calico-node: {SENDMSG}",
+            *_CTLB,
         ),
     ),
     "4 the same, and calico-node stays up without them": Story(
@@ -177,11 +177,11 @@ STORIES: dict[str, Story] = {
         outcome=WORSE,
         at=60,
         reasons=(
-            _NO_BIRD,
             loop_words("calico-node"),
             f"the kernel refused calico-node: {MARK_REVISION}",
             loop_words("kube-proxy"),
             f"the kernel refused kube-proxy: {MARK_V6}",
+            _NO_BIRD,
         ),
     ),
     # 8: flannel-io/flannel#1502, raspi kernels without linux-modules-extra
@@ -310,10 +310,10 @@ STORIES: dict[str, Story] = {
         outcome=WORSE,
         at=60,
         reasons=(
-            "eBPF cil_to_netdev is missing at dev:eth0 egress (skb)",
-            "eBPF cil_from_netdev is missing at dev:eth0 ingress (skb)",
             loop_words("cilium-agent"),
             f"the kernel refused cilium-agent: {TOO_LARGE}",
+            "eBPF cil_to_netdev is missing at dev:eth0 egress (skb)",
+            "eBPF cil_from_netdev is missing at dev:eth0 ingress (skb)",
         ),
     ),
     # 16: k3s-io/k3s#2013. Everything is attached: the known blind spot of an inventory.

@@ -100,7 +100,7 @@ def test_sound_says_how_many_checks_passed_and_keeps_the_notes() -> None:
 def test_worse_gives_the_reasons_of_the_failed_checks_alone() -> None:
     verdict = settle([Sample(at=600, checks=(PASS, FAIL, OPEN, PROOF))], PATIENCE)
     assert verdict is not None
-    assert verdict.reasons == ("link eth0 is gone", "refused")
+    assert verdict.reasons == ("refused", "link eth0 is gone"), "what is proven comes first"
     assert verdict.checks == (PASS, FAIL, OPEN, PROOF)
 
 
