@@ -1,6 +1,7 @@
 """A boot is watched until its network has settled, and a sound one is learned from."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -244,9 +245,13 @@ class Watched:
 
     @property
     def host(self) -> Host:
-        for name in ("proc", "sys"):
-            if not (self.root / name).exists():
-                (self.root / name).symlink_to(f"/{name}")
+        if not (self.root / "sys").exists():
+            (self.root / "sys").symlink_to("/sys")
+            (self.root / "proc").mkdir()
+            # Without others' processes: agents of this machine's own cluster are none of it.
+            for entry in Path("/proc").iterdir():
+                if not entry.name.isdecimal() or entry.name == str(os.getpid()):
+                    (self.root / "proc" / entry.name).symlink_to(entry)
         return Host(
             root=self.root,
             run=lambda *_, **__: "",
