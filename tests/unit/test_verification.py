@@ -276,6 +276,9 @@ ip addr add 10.1.0.2/24 dev eth0
 ip link set eth0 up
 ip link set eth1 up
 ip route add default via 10.1.0.1 proto static
+for link in eth0 eth1; do
+  until ip -oneline link show $link | grep -q "state UP"; do sleep 0.05; done
+done
 """
 
 
