@@ -61,7 +61,7 @@ def verify(host: Host, config: Config, progress: Progress) -> tuple[Judgement, O
     Gives the last sample with it: what a sound boot is learned from.
     """
     boot = kernel.read_boot_id(host)
-    on_trial = store.load_decision(host).trial.phase in {Phase.TRIAL, Phase.CONDEMNED}
+    on_trial = _is_on_trial(host)
     promise = _Promise(
         contract=_contract_of(host, on_trial=on_trial),
         amendments=read_amendments(host),
@@ -70,6 +70,14 @@ def verify(host: Host, config: Config, progress: Progress) -> tuple[Judgement, O
     verdict, seen = _watch(host, config, promise, progress)
     explained = _explained(host, promise, verdict, seen)
     return Judgement(boot=boot, at=host.moment(), verdict=explained), seen
+
+
+def _is_on_trial(host: Host) -> bool:
+    """Tell whether a verdict may end a trial; where that is not known, it may."""
+    found = store.read_decision(host)
+    if isinstance(found, Unknown):
+        return True
+    return found is not None and found.trial.phase in {Phase.TRIAL, Phase.CONDEMNED}
 
 
 def _contract_of(host: Host, *, on_trial: bool) -> Contract | Unknown | None:

@@ -372,6 +372,23 @@ def test_at_rest_a_contract_of_a_newer_version_is_learned_anew(
     assert "healthy" in [check.name for check in found.verdict.checks]
 
 
+@pytest.mark.host
+def test_a_record_that_cannot_be_read_is_left_where_it_is_and_may_be_a_trials(
+    tmp_path: Path,
+) -> None:
+    decision = tmp_path / "var/lib/trialboot/decision.json"
+    decision.parent.mkdir(parents=True)
+    decision.write_text("{")
+    (tmp_path / CONTRACTS).write_text("{")
+
+    def flow() -> Judgement:
+        sh(HEALTHY)
+        return Watched(tmp_path).verify()[0]
+
+    assert run_inside(flow).verdict.outcome is Outcome.UNSURE
+    assert decision.read_text() == "{"
+
+
 def _judged_with_a_newer_contract(root: Path, phase: Phase) -> Judgement:
     sh(HEALTHY)
     watched = Watched(root)

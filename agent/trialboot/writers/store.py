@@ -100,13 +100,18 @@ def save_decision(host: Host, decision: Decision) -> None:
     save(host, _DECISION, decision)
 
 
+def read_decision(host: Host) -> Decision | Unknown | None:
+    """Look at the last decision, and change nothing: for who is not the daemon."""
+    return load(host, _DECISION, Decision)
+
+
 def load_decision(host: Host) -> Decision:
     """Recall the last decision.
 
     None on disk is a fresh start. One that cannot be understood is set aside and the host is
     treated as having no known-good: nothing but reports until the operator says «retry».
     """
-    found = load(host, _DECISION, Decision)
+    found = read_decision(host)
     if isinstance(found, Decision):
         return found
     if found is None:
