@@ -38,6 +38,8 @@ def test_a_kernel_that_refuses_a_kept_object_is_left_at_once(
 
     trial = stories.reboot_into_trial(node, bad, say)
     stories.fall_back(node, trial, good, say)
+    reboots.tell_cni(node, "")  # at its usual pace again
+    node.machine.exec("systemctl restart --no-block testcni.service")
     stories.assert_failure_was_told(node, say)
     stories.recover(node, say)
     _assert_the_load_test_explains(node, say)
