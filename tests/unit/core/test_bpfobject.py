@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.bpf.objects import build
 from tests.fakes.module_files import elf64
+from trialboot.core import bpfobject
 from trialboot.core.bpfobject import patched
 
 CILIUM = build("cilium")
@@ -73,3 +74,76 @@ def test_a_damaged_object_is_patched_or_refused(data: st.DataObject) -> None:
         struct.pack_into("<I", raw, at, data.draw(st.integers(0, 2**32 - 1)))
     with suppress(ValueError):
         assert len(patched(bytes(raw))) == len(raw)
+
+
+# --- maps that are pinned otherwise --------------------------------------------------------------
+
+MAGIC = b"\x9f\xeb\x01"
+BY_NAME = 1
+
+
+def btf_of(content: bytearray) -> tuple[list[bpfobject._Type], list[int]]:
+    """Give the types of an object, and the places of all members called `pinning`."""
+    section = next(
+        s for s in bpfobject._sections(content) if content[s.offset : s.offset + 3] == MAGIC
+    )
+    types, strings = bpfobject._types(content, section)
+    return types, list(bpfobject._pinning_members(content, types, strings))
+
+
+def pinnings(content: bytearray) -> list[int | None]:
+    types, members = btf_of(content)
+    return [bpfobject._number(content, types, member) for member in members]
+
+
+def all_foreign() -> bytearray:
+    """Cilium's object, with every map pinned as only Cilium's loader knows."""
+    content = bytearray(CILIUM)
+    types, members = btf_of(content)
+    values = [bpfobject._number(content, types, member) for member in members]
+    foreign = next(m for m, v in zip(members, values, strict=True) if v not in (0, 1))
+    for member in members:
+        content[member + 4 : member + 8] = CILIUM[foreign + 4 : foreign + 8]
+    return content
+
+
+def test_the_test_object_is_pinned_in_both_ways() -> None:
+    assert sorted(map(str, pinnings(bytearray(CILIUM)))) == ["1", "16"]
+    assert pinnings(bytearray(patched(CILIUM))) == [BY_NAME, BY_NAME]
+
+
+def test_without_a_map_that_is_pinned_by_name_any_such_number_does() -> None:
+    assert pinnings(bytearray(patched(bytes(all_foreign()))))[0] in (0, 1)
+
+
+def test_an_object_that_has_no_such_number_is_refused() -> None:
+    content = all_foreign()
+    types, _ = btf_of(content)
+    for kind in types:
+        if kind.kind == bpfobject._ARRAY:
+            at = kind.at + bpfobject._BTF_TYPE.size + 8
+            if content[at : at + 4] in (struct.pack("<I", 0), struct.pack("<I", 1)):
+                content[at : at + 4] = struct.pack("<I", 7)
+    with pytest.raises(ValueError, match="pinned in a way that libbpf does not know"):
+        patched(bytes(content))
+
+
+def test_a_pinning_that_is_no_number_is_left_alone() -> None:
+    content = bytearray(CILIUM)
+    types, members = btf_of(content)
+    plain = next(
+        number
+        for number, kind in enumerate(types)
+        if kind.kind == bpfobject._POINTER
+        and (kind.third >= len(types) or types[kind.third].kind != bpfobject._ARRAY)
+    )
+    for member in members:
+        content[member + 4 : member + 8] = struct.pack("<I", plain)
+    assert pinnings(content) == [None, None]
+    assert pinnings(bytearray(patched(bytes(content)))) == [None, None]
+
+
+def test_a_btf_that_does_not_begin_as_one_is_refused() -> None:
+    broken = bytes(CILIUM).replace(MAGIC, b"\0\0\0")
+    with pytest.raises(ValueError, match="does not begin as BTF does"):
+        patched(broken)
