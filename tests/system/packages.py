@@ -15,6 +15,7 @@ from trialboot.host import Host
 SPOOL = "var/lib/trialboot/spool"
 
 STARTED_BY_BOOT = {
+    "trialboot-before-reboot.service",
     "trialboot-boot-check.service",
     "trialboot-load-test.service",
     "trialboot-metrics.socket",
