@@ -255,7 +255,7 @@ def _is_needed(case: Case, promised: Setting) -> bool:
     if values == ("1",) and any(fnmatchcase(name, pattern) for pattern in _FORWARDING):
         return True
     if values == ("1",) and fnmatchcase(name, _BRIDGED):
-        return any("br_netfilter" in profile.modules for profile in case.profiles)
+        return any(profile.sees_bridged for profile in case.profiles)
     devices = [d for profile in case.profiles for d in profile.reverse_path_off]
     names = [f"net.ipv4.conf.{device}.rp_filter" for device in devices]
     if values == ("0",) and devices and name == _EVERY_LINK:

@@ -1,8 +1,8 @@
 """What is known of the CNIs that clusters run, declared once, as data.
 
 Nothing here is needed for a verdict: a CNI that is in no row is judged by what was learned alone.
-A row makes names stable over versions, tells which agent to look at, and which settings and
-modules that CNI cannot live without. Sources: the CNIs' own code, as cited in each row.
+A row makes names stable over versions, tells which agent to look at, and which settings that CNI
+cannot live without. Sources: the CNIs' own code, as cited in each row.
 """
 
 import re
@@ -49,8 +49,8 @@ class Profile:
     """It holds the MAC of the host's end in the pod's static neighbour: nobody else may set it."""
     reverse_path_off: tuple[str, ...] = ()
     """Devices (fnmatch patterns) whose rp_filter must be 0: it routes pods asymmetrically."""
-    modules: tuple[str, ...] = ()
-    """Kernel modules that it loads by need: told beside a failure where absent, never judged."""
+    sees_bridged: bool = False
+    """Its pods hang on a bridge, and its rules must see what crosses it (br_netfilter)."""
     host_objects: tuple[str, ...] = ()
     """Where its compiled programs lie on the host (glob patterns)."""
     agent_objects: tuple[str, ...] = ()
@@ -89,8 +89,6 @@ PROFILES: Final = (
         ),
         sets_macs=True,
         reverse_path_off=("lxc*", "cilium_*"),
-        modules=("vxlan", "geneve", "wireguard", "cls_bpf", "sch_ingress", "ip_tables",
-                 "xt_TPROXY", "xt_CT", "xt_mark", "xt_socket"),
         host_objects=("/var/run/cilium/state/*.o", "/var/run/cilium/state/templates/*/*.o"),
     ),
     Profile(
@@ -107,8 +105,6 @@ PROFILES: Final = (
             "calico_connect_v6", "calico_sendmsg_v4", "calico_sendmsg_v46", "calico_sendmsg_v6",
             "calico_recvmsg_v4", "calico_recvmsg_v46", "calico_recvmsg_v6",
         ),
-        modules=("vxlan", "ipip", "wireguard", "cls_bpf", "sch_ingress", "ip_tables", "ip_set",
-                 "xt_set", "xt_mark", "ip6_tables"),
         agent_objects=("/usr/lib/calico/bpf/*.o",),
     ),
     Profile(
@@ -118,7 +114,7 @@ PROFILES: Final = (
         agents=("flanneld",),
         containers=(("kube-flannel", "flanneld"),),
         pods=(_VETH,),
-        modules=("vxlan", "br_netfilter", "ip_tables", "xt_MASQUERADE", "wireguard"),
+        sees_bridged=True,
     ),
     Profile(
         # aws/amazon-vpc-cni-k8s, aws/aws-ebpf-sdk-go: pkg/tc/tc.go
@@ -133,7 +129,6 @@ PROFILES: Final = (
         peers=re.compile(r"vlan\.eth\.\d+"),  # of a pod with a security group of its own
         attaches_nics=True,
         sets_macs=True,
-        modules=("cls_bpf", "sch_ingress", "xt_mark", "xt_comment"),
     ),
     Profile(
         # cloudnativelabs/kube-router: pkg/controllers/routing
@@ -143,7 +138,7 @@ PROFILES: Final = (
         containers=(("kube-router", "kube-router"),),
         pods=(_VETH,),
         peers=re.compile(r"tun-[0-9a-z]{1,11}"),
-        modules=("ip_set", "xt_set", "ip_vs", "ipip", "br_netfilter"),
+        sees_bridged=True,
     ),
     Profile(
         # ovn-org/ovn-kubernetes: go-controller/pkg/cni; the host's end is named by the sandbox
@@ -155,7 +150,6 @@ PROFILES: Final = (
             ("ovn-controller", "ovn-controller"), ("ovs-daemons", "ovs-vswitchd"),
         ),
         pods=(_pods(r"[0-9a-f]{15}", "sandbox*"),),
-        modules=("openvswitch", "geneve", "nf_conntrack"),
     ),
 )  # fmt: skip
 

@@ -9,12 +9,11 @@ from typing import Final
 
 from trialboot.core.facts import Unknown
 from trialboot.core.language import Word
-from trialboot.core.verdict import Answer, Check
+from trialboot.core.verdict import MOST_REASONS, Answer, Check
 
 _NAME: Final = "operator"
 _ANSWERS: Final = {0: Answer.PASS, 2: Answer.FAIL}
 _LONGEST_LINE: Final = 200
-_MOST_REASONS: Final = 12
 
 
 class Level(Word):
@@ -98,10 +97,10 @@ def _worst(answers: Iterable[Answer]) -> Answer:
 
 def _sentences(checks: Iterable[OperatorCheck]) -> tuple[str, ...]:
     told = tuple(f"{check.name} {check.why}" for check in checks if check.why)
-    if len(told) <= _MOST_REASONS:
+    if len(told) <= MOST_REASONS:
         return told
-    left = len(told) - _MOST_REASONS
-    return (*told[:_MOST_REASONS], f"... and {left} more of the checks of your own")
+    left = len(told) - MOST_REASONS
+    return (*told[:MOST_REASONS], f"... and {left} more of the checks of your own")
 
 
 def _last_line(text: str) -> str:
