@@ -2,18 +2,17 @@
 
 from dataclasses import replace
 
-from trialboot.core.carriers import is_of_networks
 from trialboot.core.facts import Network, Observation, Unknown
-from trialboot.errors import HostError
 from trialboot.host import Host
 from trialboot.readers import ebpf, network, sysctls
 from trialboot.readers.cni.inventory import read_cni
+from trialboot.readers.networkmodules import read_network_modules
 
 
 def observe(host: Host) -> Observation:
     """Take one sample; each part that cannot be read is Unknown by itself."""
     return Observation(
-        network=take_network(host), cni=read_cni(host), modules=_network_modules(host)
+        network=take_network(host), cni=read_cni(host), modules=read_network_modules(host)
     )
 
 
@@ -24,14 +23,3 @@ def take_network(host: Host) -> Network:
         return replace(seen, sysctls=seen.links)
     names = tuple(link.name for link in seen.links)
     return replace(seen, sysctls=sysctls.read_sysctls(host, names))
-
-
-def _network_modules(host: Host) -> tuple[str, ...] | Unknown:
-    if not host.exists("/proc/modules"):  # a kernel without CONFIG_MODULES
-        return ()
-    try:
-        lines = host.read_text("/proc/modules").splitlines()
-    except HostError as error:
-        return Unknown(str(error))
-    names = (line.partition(" ")[0] for line in lines)
-    return tuple(sorted(name for name in names if is_of_networks(name)))

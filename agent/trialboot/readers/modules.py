@@ -134,22 +134,6 @@ def read_modaliases(host: Host) -> tuple[str, ...] | Unknown:
     return tuple(sorted(found - {""}))
 
 
-def read_known_modules(host: Host, release: str) -> tuple[str, ...] | Unknown:
-    """Name all modules that a kernel's tree has, and those built into it."""
-    place = _folder_of(release)
-    try:
-        files = _dependencies(host, release, place)
-        builtin = _builtin(host, place)
-    except HostError as error:
-        return Unknown(str(error))
-    return tuple(sorted({*files, *builtin}))
-
-
-def parse_loaded(text: str) -> tuple[str, ...]:
-    """Name the modules of `/proc/modules`, sorted. Raises `HostError`."""
-    return tuple(sorted(parse_references(text)))
-
-
 def parse_references(text: str) -> dict[str, int]:
     """Give the modules of `/proc/modules` with their references; 0 where none are counted.
 

@@ -31,10 +31,8 @@ from trialboot.kmod import MOST
 from trialboot.readers.modules import (
     parse_builtin,
     parse_dependencies,
-    parse_loaded,
     parse_module,
     parse_references,
-    read_known_modules,
     read_loaded_modules,
     read_modaliases,
     read_module_tree,
@@ -95,11 +93,6 @@ def tree_of(
 
 
 # --- loaded modules ---------------------------------------------------------------------------
-
-
-def test_loaded_modules_are_named_in_order() -> None:
-    assert parse_loaded(LOADED) == ("bnx2", "ext4", "nf_tables")
-    assert parse_loaded("") == ()
 
 
 def test_references_are_counted_where_the_kernel_counts_them() -> None:
@@ -331,14 +324,9 @@ def test_a_tree_that_is_not_whole_is_unknown(tmp_path: Path, change: str, why: s
     DAMAGE[change](tree)
     host = Host(root=tmp_path)
     assert read_module_tree(host, OLD, (), ()) == Unknown(why)
-    assert read_known_modules(host, OLD) == Unknown(why)
     if "builtin" not in change:
         load(tmp_path, "a")
         assert read_loaded_modules(host, OLD) == Unknown(why)
-
-
-def test_known_modules_are_those_of_the_tree_and_those_built_in(tmp_path: Path) -> None:
-    assert read_known_modules(debian(tmp_path).host, OLD) == ("bnx2", "ext4", "nf_tables")
 
 
 @settings(deadline=None)
