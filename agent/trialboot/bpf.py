@@ -121,11 +121,17 @@ def ids(syscall: Syscall, kind: Kind) -> Iterator[int]:
 
 
 def opened(syscall: Syscall, kind: Kind, id_: int) -> int | None:
-    """Open an object, for the caller to close; None if it is gone. Raises `OSError`."""
+    """Open an object, for the caller to close; None if it is gone, or is only being made.
+
+    Raises `OSError`.
+    """
     attributes = ctypes.create_string_buffer(struct.pack("=III", id_, 0, 0), 12)
     try:
         return syscall(kind.open, attributes)
     except FileNotFoundError:
+        return None
+    except BlockingIOError:
+        # A link that is not settled: «pretend it doesn't exist yet» (bpf_link_by_id, syscall.c).
         return None
 
 

@@ -56,6 +56,12 @@ def test_an_object_that_went_away_is_not_described(kind: bpf.Kind) -> None:
     assert bpf.described(KINDS[kind].syscall, kind, 8) is None
 
 
+def test_a_link_that_is_only_being_made_is_not_there_yet() -> None:
+    kernel = FakeKernel(bpf_links={7: b"7"}, refused={-bpf.LINKS.open: errno.EAGAIN})
+
+    assert bpf.described(kernel.syscall, bpf.LINKS, 7) is None
+
+
 def test_an_object_is_described_and_closed() -> None:
     kernel = FakeKernel({2: "in"})
 
