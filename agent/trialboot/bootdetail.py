@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from trialboot.bootfiles import BOOT_SETS
+from trialboot.bootfiles import boot_sets
 from trialboot.content import Cache, file_sha256, is_module, read_tree
 from trialboot.core.bootset import BootSet, plain_command_line, tree_identity
 from trialboot.core.change import BootDetail
@@ -64,7 +64,7 @@ def read_kept(side: BootSide, kept: BootSet) -> BootDetail | Unknown:
         firmware=firmware,
         modules=tree,
         options=kernelconfig.read_options(side.host, kept.release),
-        microcode=_microcode(side, [_kept_initrd(kept)] if kept.initrd else []),
+        microcode=_microcode(side, [_kept_initrd(side.host, kept)] if kept.initrd else []),
     )
 
 
@@ -136,8 +136,8 @@ def _kept_modules(side: BootSide, kept: BootSet) -> ModuleTree | Unknown:
     return _module_tree(side, kept.release, place)
 
 
-def _kept_initrd(kept: BootSet) -> str:
-    return f"{BOOT_SETS}/{kept.fingerprint}/{layout.INITRD}"
+def _kept_initrd(host: Host, kept: BootSet) -> str:
+    return f"{boot_sets(host)}/{kept.fingerprint}/{layout.INITRD}"
 
 
 def _module_tree(side: BootSide, release: str, folder: str) -> ModuleTree | Unknown:

@@ -28,7 +28,7 @@ GRUB_FOLDER: Final = "/boot/grub"
 GRUB_CFG: Final = f"{GRUB_FOLDER}/grub.cfg"
 GRUB_ENVIRONMENT: Final = f"{GRUB_FOLDER}/grubenv"
 BOOT_SETS: Final = "/boot/trialboot"
-"""One folder a kept boot set, by fingerprint."""
+"""One folder a kept boot set, by fingerprint, where the boot loader reads /boot (`boot_sets`)."""
 KNOWN_GOOD_FILE: Final = f"{BOOT_SETS}/known-good.sh"
 """What /etc/grub.d/09_trialboot reads. Without it the host's menu is its own."""
 KEPT_FIRMWARE: Final = "/usr/lib/trialboot/kept"
@@ -69,6 +69,12 @@ def read_menu(host: Host) -> Menu | Unknown:
         return _read_grub(host, grub)
     others = ", ".join((*_GRUB_FILES[1:], *(f"{f}/{_SETTINGS}" for f in _ESP_OR_BOOT)))
     return Unknown(f"{GRUB_CFG}: No such file, nor is there any of {others}")
+
+
+def boot_sets(host: Host) -> str:
+    """Name the folder of the kept boot sets: on a file system that the boot loader reads."""
+    del host
+    return BOOT_SETS
 
 
 def read_environment(host: Host, path: str = GRUB_ENVIRONMENT) -> dict[str, str] | Unknown:

@@ -16,9 +16,11 @@ from typing import Any, Final
 from trialboot import __version__, report
 from trialboot.bootfiles import read_menu
 from trialboot.config import PATH, Mode, parse_config
-from trialboot.core.menu import GRUB, Menu
+from trialboot.core.facts import Unknown
+from trialboot.core.menu import Menu
 from trialboot.errors import ConfigError, HostError, LoaderError, TrialbootError
 from trialboot.host import Host, write_durably
+from trialboot.loaders.choice import loader_of
 from trialboot.terminal import print_json, print_lines, tell
 
 _BUS: Final = ("org.trialboot1", "/org/trialboot1", "org.trialboot1.Manager")
@@ -179,11 +181,9 @@ def _run(host: Host, options: argparse.Namespace) -> int:
 
 def _arm(host: Host, _options: argparse.Namespace) -> int:
     menu = read_menu(host)
-    if isinstance(menu, Menu) and menu.loader != GRUB:
-        raise LoaderError(
-            f"the boot loader is {menu.loader}: its menu is read and not controlled yet, "
-            "so this host stays in observe mode"
-        )
+    loader = loader_of(host, menu)
+    if isinstance(menu, Menu) and isinstance(loader, Unknown):
+        raise LoaderError(loader.why)
     return _set_mode(host, Mode.ARMED)
 
 

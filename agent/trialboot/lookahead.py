@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from trialboot.bootdetail import BootSide, hash_of, module_files, read_detail, read_kept
-from trialboot.bootfiles import BOOT_SETS
+from trialboot.bootfiles import boot_sets
 from trialboot.content import Cache
 from trialboot.core.bootset import BootSet, Fingerprint, tree_identity, word_of
 from trialboot.core.change import Ahead, BootDetail, Change, InUse
@@ -12,7 +12,6 @@ from trialboot.core.compare import changes, objections
 from trialboot.core.facts import EntryId, Kernel, Unknown
 from trialboot.core.menu import (
     BOOT_WORD,
-    GRUB,
     KNOWN_GOOD,
     Menu,
     MenuEntry,
@@ -26,7 +25,7 @@ from trialboot.core.sentence import NOTHING_SEEN, sentence
 from trialboot.core.trial import Choice, Trial
 from trialboot.errors import HostError, VaultError
 from trialboot.host import Host
-from trialboot.loaders.grub import Grub
+from trialboot.loaders.choice import is_controlled, loader_of
 from trialboot.readers import bootmenu, initrd, modules
 from trialboot.snapshot import guarded
 from trialboot.writers import store
@@ -83,7 +82,7 @@ def _look(side: BootSide, trial: Trial, ran: Ran | Unknown) -> Outlook:
         changes=rows,
         sentence=said,
         protection=_protection(side),
-        controlled=not isinstance(side.menu, Menu) or side.menu.loader == GRUB,
+        controlled=not isinstance(side.menu, Menu) or is_controlled(side.menu),
         evidence=side.snapshot.evidence,
         damage=_damage(side, trial, base),
         not_seen=unseen,
@@ -91,9 +90,10 @@ def _look(side: BootSide, trial: Trial, ran: Ran | Unknown) -> Outlook:
 
 
 def _protection(side: BootSide) -> Protection | Unknown:
-    if isinstance(side.menu, Menu) and side.menu.loader != GRUB:
-        return Unknown(f"the boot loader is {side.menu.loader}, which is not controlled yet")
-    return guarded(Grub(side.host).protection)
+    if isinstance(side.menu, Unknown):
+        return side.menu
+    loader = loader_of(side.host, side.menu)
+    return loader if isinstance(loader, Unknown) else guarded(loader.protection)
 
 
 def _choice_of(ran: Ran) -> Choice:
@@ -307,7 +307,7 @@ def _damage(side: BootSide, trial: Trial, base: BootDetail | Unknown) -> tuple[s
     good = trial.known_good
     if good is None or not trial.pinned:
         return ()
-    folder = f"{BOOT_SETS}/{good.fingerprint}"
+    folder = f"{boot_sets(side.host)}/{good.fingerprint}"
     return tuple(
         why
         for why in (

@@ -9,7 +9,7 @@ from contextlib import suppress
 from itertools import takewhile
 
 from trialboot import snapshot
-from trialboot.bootfiles import host_path
+from trialboot.bootfiles import host_path, read_menu
 from trialboot.content import Cache
 from trialboot.core.actions import (
     PIN_ACTIONS,
@@ -27,7 +27,7 @@ from trialboot.core.menu import KNOWN_GOOD, MenuEntry
 from trialboot.core.trial import Choice, Trial
 from trialboot.errors import HostError, LoaderError, StoreError, VaultError
 from trialboot.host import Host
-from trialboot.loaders.grub import Grub
+from trialboot.loaders.choice import loader_of
 from trialboot.loaders.interface import Loader
 from trialboot.workers import oneshot
 from trialboot.writers import aptprotection, contentcache, store
@@ -38,7 +38,9 @@ from trialboot.writers.vault.bootsets import Sources
 def work(host: Host) -> None:
     """Perform what the decision on disk has for this worker."""
     decision = store.load_decision(host)
-    loader = Grub(host)
+    loader = loader_of(host, read_menu(host))
+    if isinstance(loader, Unknown):
+        raise LoaderError(loader.why)
     cache = contentcache.load(host)
     known = dict(cache)
     for action in takewhile(lambda action: isinstance(action, PIN_ACTIONS), decision.todo):

@@ -3,9 +3,11 @@
 import sys
 
 from trialboot.bootfiles import read_menu
-from trialboot.core.menu import GRUB, Menu
+from trialboot.core.facts import Unknown
+from trialboot.core.menu import Menu
+from trialboot.errors import LoaderError
 from trialboot.host import Host
-from trialboot.loaders.grub import Grub
+from trialboot.loaders.choice import is_controlled, loader_of
 from trialboot.workers import oneshot
 from trialboot.writers import aptprotection
 
@@ -14,9 +16,11 @@ def work(host: Host) -> None:
     """Take back a one-shot, our entry, our default, and what apt was told."""
     try:
         menu = read_menu(host)
-        if isinstance(menu, Menu) and menu.loader != GRUB:
+        if isinstance(menu, Menu) and not is_controlled(menu):
             return  # it was read, and never written
-        loader = Grub(host)
+        loader = loader_of(host, menu)
+        if isinstance(loader, Unknown):
+            raise LoaderError(loader.why)
         loader.forget_once()
         loader.remove()
     finally:

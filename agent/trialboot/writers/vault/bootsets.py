@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from trialboot.bootfiles import BOOT_SETS, KEPT_FIRMWARE, KNOWN_GOOD_FILE
+from trialboot.bootfiles import KEPT_FIRMWARE, KNOWN_GOOD_FILE, boot_sets
 from trialboot.content import (
     Cache,
     file_sha256,
@@ -76,7 +76,7 @@ def keep(host: Host, boot_set: BootSet, sources: Sources, cache: Cache | None = 
     try:
         _build(host, boot_set, sources, {} if cache is None else cache)
     except OSError as error:
-        told = f"{error.filename or BOOT_SETS}: {error.strerror}"
+        told = f"{error.filename or boot_sets(host)}: {error.strerror}"
         raise VaultError(f"the boot set {shown(fingerprint)} is not kept: {told}") from error
     finally:
         _sweep(host)
@@ -89,7 +89,7 @@ def verify(host: Host, fingerprint: Fingerprint) -> None:
         raise VaultError(boot_set.why)
     if boot_set.fingerprint != fingerprint:
         raise VaultError(f"the manifest of {shown(fingerprint)} is of another boot set")
-    folder = host.path(f"{BOOT_SETS}/{fingerprint}")
+    folder = host.path(f"{boot_sets(host)}/{fingerprint}")
     tree = host.path(f"{KEPT_FIRMWARE}/{fingerprint}")
     try:
         _check(folder, tree, boot_set, _kept_parts(folder), {})
@@ -99,7 +99,7 @@ def verify(host: Host, fingerprint: Fingerprint) -> None:
 
 def load(host: Host, fingerprint: Fingerprint) -> BootSet | Unknown:
     """Read what was kept under a fingerprint."""
-    folder = host.path(f"{BOOT_SETS}/{fingerprint}")
+    folder = host.path(f"{boot_sets(host)}/{fingerprint}")
     try:
         return BootSet(**_manifest(folder)["boot_set"])
     except OSError as error:
@@ -110,7 +110,7 @@ def load(host: Host, fingerprint: Fingerprint) -> BootSet | Unknown:
 
 def kept(host: Host) -> tuple[Fingerprint, ...]:
     """Name the boot sets that are kept."""
-    manifests = host.path(BOOT_SETS).glob(f"*/{_MANIFEST}")
+    manifests = host.path(boot_sets(host)).glob(f"*/{_MANIFEST}")
     names = (manifest.parent.name for manifest in manifests)
     return tuple(sorted(Fingerprint(name) for name in names if not name.startswith(".")))
 
@@ -121,7 +121,7 @@ def drop(host: Host, fingerprint: Fingerprint, cache: Cache | None = None) -> No
     try:
         if known_good.exists() and fingerprint in known_good.read_text(encoding="utf-8"):
             raise VaultError(f"{shown(fingerprint)} is what the known-good entry boots")
-        folder = host.path(f"{BOOT_SETS}/{fingerprint}")
+        folder = host.path(f"{boot_sets(host)}/{fingerprint}")
         tree = host.path(f"{KEPT_FIRMWARE}/{fingerprint}")
         sweep_modules(host)
         forget_restored(host, tree)
@@ -235,14 +235,14 @@ def _set_aside(final: Path) -> Path:
 
 
 def _drafts(host: Host, fingerprint: Fingerprint) -> tuple[Path, Path]:
-    places = (host.path(f"{root}/{fingerprint}") for root in (BOOT_SETS, KEPT_FIRMWARE))
+    places = (host.path(f"{root}/{fingerprint}") for root in (boot_sets(host), KEPT_FIRMWARE))
     boot, tree = (draft_of(place) for place in places)
     return boot, tree
 
 
 def _sweep(host: Host) -> None:
     """Remove what an interrupted keep or drop left."""
-    for root in (BOOT_SETS, KEPT_FIRMWARE):
+    for root in (boot_sets(host), KEPT_FIRMWARE):
         for draft in host.path(root).glob(".*.draft"):
             if draft.is_dir():
                 shutil.rmtree(draft)
