@@ -139,12 +139,6 @@ def parse_image_banner(head: bytes) -> str | Unknown:
     return banner.strip()
 
 
-def parse_image_release(head: bytes) -> str | Unknown:
-    """Give the release that a kernel image says it is: the first word of its banner."""
-    banner = parse_image_banner(head)
-    return banner if isinstance(banner, Unknown) else banner.split()[0]
-
-
 def _notes(host: Host) -> bytes:
     # A kernel without sysfs notes shows none, which is what is told then.
     with suppress(OSError), host.path("/sys/kernel/notes").open("rb") as file:
