@@ -6,7 +6,7 @@ Apart from the other commands, which read a file or ask the daemon and are to be
 from collections.abc import Mapping
 from typing import Any, Final
 
-from trialboot import lookahead, report, snapshot, verification
+from trialboot import lookahead, report, screens, snapshot, verification
 from trialboot.amendments import read_amendments
 from trialboot.config import Mode, read_config
 from trialboot.core.facts import Unknown
@@ -81,7 +81,7 @@ def run(host: Host, *, port: int | None) -> int:
     """
     tell("observe mode: nothing of this host is changed")
     outlook = _outlook(host)
-    print_lines(report.next_lines(_state_of(host, Mode.OBSERVE, Trial(), outlook)))
+    print_lines(screens.next_lines(_state_of(host, Mode.OBSERVE, Trial(), outlook)))
     judgement = _judged_now(host)
     print_lines(["", "verdict on this boot:", *verdict_lines(judgement.verdict)])
     trial = Trial(boot=judgement.boot, judged=judgement.verdict)

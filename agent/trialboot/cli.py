@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from trialboot import __version__, report
+from trialboot import __version__, report, screens, statefile
 from trialboot.bootfiles import read_menu
 from trialboot.config import PATH, Mode, parse_config
 from trialboot.core.facts import Unknown
@@ -102,21 +102,21 @@ def _reading(verbs: Any, name: str, command: Command, text: str) -> argparse.Arg
 
 
 def _status(host: Host, options: argparse.Namespace) -> int:
-    state = report.read_state(host)
+    state = statefile.read_state(host)
     if options.json:
         print_json(state)
     else:
-        print_lines(report.status_lines(state))
+        print_lines(screens.status_lines(state))
     return 0
 
 
 def _next(host: Host, options: argparse.Namespace) -> int:
-    state = _looked_now(host) if options.now else report.read_state(host)
+    state = _looked_now(host) if options.now else statefile.read_state(host)
     if options.json:
         keys = ("phase", "refused", "next")
         print_json({"format": report.FORMAT, **{key: state[key] for key in keys}})
     else:
-        print_lines(report.next_lines(state))
+        print_lines(screens.next_lines(state))
     return _change_code(state["next"]) if options.exit_code else 0
 
 
@@ -135,7 +135,7 @@ def _may_reboot(host: Host, options: argparse.Namespace) -> int:
     if options.json:
         print_json({"format": report.FORMAT, **state["may_reboot"]})
     else:
-        print_lines(report.reboot_lines(state))
+        print_lines(screens.reboot_lines(state))
     return 0 if state["may_reboot"]["answer"] else 1
 
 
@@ -147,12 +147,12 @@ def _change_code(following: Mapping[str, Any] | None) -> int:
 
 
 def _why(host: Host, options: argparse.Namespace) -> int:
-    state = report.read_state(host)
+    state = statefile.read_state(host)
     if options.json:
         keys = ("phase", "story", "condemned", "verdict")
         print_json({"format": report.FORMAT, **{key: state[key] for key in keys}})
     else:
-        print_lines(report.why_lines(state))
+        print_lines(screens.why_lines(state))
     return 0
 
 
@@ -218,7 +218,7 @@ def _retry(host: Host, _options: argparse.Namespace) -> int:
 
 
 def _allow(host: Host, _options: argparse.Namespace) -> int:
-    if not report.read_state(host)["refused"]:
+    if not statefile.read_state(host)["refused"]:
         raise HostError("no pre-check speaks against what would boot: there is nothing to allow")
     host.call(*_BUS, "Allow")
     tell("what a pre-check refused is tried all the same; «trialboot next» shows what follows")

@@ -14,7 +14,7 @@ from tests.unit.test_report import NEW, REFUSED, condemned, outlook, state, told
 from tests.unit.workers.debian_host import NEW as NEW_RELEASE
 from tests.unit.workers.debian_host import OLD as OLD_RELEASE
 from tests.unit.workers.debian_host import debian
-from trialboot import __version__, byhand, cli, report
+from trialboot import __version__, byhand, cli, screens, statefile
 from trialboot.config import PATH, Config, Mode, Verify, read_config
 from trialboot.core.change import Area, Change
 from trialboot.core.trial import Phase
@@ -53,7 +53,7 @@ class Shell:
         self.file.write_text(text, encoding="utf-8")
 
     def knows(self, made: dict[str, Any]) -> None:
-        report.write_state(Host(root=self.root), made)
+        statefile.write_state(Host(root=self.root), made)
 
     def config(self) -> Config:
         return read_config(Host(root=self.root))
@@ -84,9 +84,9 @@ def test_without_a_state_file_a_command_says_what_to_do(
 @pytest.mark.parametrize(
     ("command", "lines"),
     [
-        ("status", report.status_lines),
-        ("next", report.next_lines),
-        ("why", report.why_lines),
+        ("status", screens.status_lines),
+        ("next", screens.next_lines),
+        ("why", screens.why_lines),
     ],
 )
 def test_a_command_prints_the_reports_lines_and_asks_nobody(

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.core.samples import boot_set
-from trialboot import __version__, report
+from trialboot import __version__, report, screens, statefile
 from trialboot.core.bootset import shown
 from trialboot.core.change import Area, Change, Risk
 from trialboot.core.facts import BootId, EntryId, Unknown
@@ -139,7 +139,7 @@ LOST: Final = f"{STAYS}: nothing else is tried until somebody has looked at this
 
 def test_status_of_a_fresh_host() -> None:
     found = state(Trial(), outlook=None, mode="observe")
-    assert report.status_lines(found) == [
+    assert screens.status_lines(found) == [
         "steady: no trial runs",
         "mode: observe",
         "running: not known",
@@ -152,7 +152,7 @@ def test_status_of_a_fresh_host() -> None:
 def test_status_of_a_host_at_rest() -> None:
     delivered = Delivered(wish=WISH, cordoned=False, foreign=False)
     found = state(trial(Phase.STEADY, judged=PROVEN), delivered=delivered)
-    assert report.status_lines(found) == [
+    assert screens.status_lines(found) == [
         "steady: no trial runs",
         "mode: armed",
         f"running: {GOOD_SHOWN}",
@@ -166,7 +166,7 @@ def test_status_of_a_host_at_rest() -> None:
 
 def test_status_of_an_armed_host() -> None:
     found = state(trial(Phase.ARMED, candidate=NEW))
-    assert report.status_lines(found) == [
+    assert screens.status_lines(found) == [
         "armed: the next boot is a trial",
         "mode: armed",
         f"running: {GOOD_SHOWN}",
@@ -179,7 +179,7 @@ def test_status_of_an_armed_host() -> None:
 
 def test_status_of_a_trial() -> None:
     made = trial(Phase.TRIAL, candidate=NEW, running=NEW)
-    assert report.status_lines(state(made, waiting=True, wished_cordon=True)) == [
+    assert screens.status_lines(state(made, waiting=True, wished_cordon=True)) == [
         "trial: this boot is on trial",
         "mode: armed",
         f"running: {NEW_SHOWN}",
@@ -211,7 +211,7 @@ def test_status_of_a_trial() -> None:
 def test_status_after_a_failed_trial(phase: Phase, first: str, following: str) -> None:
     delivered = Delivered(wish=WISH, cordoned=True, foreign=False)
     made = trial(phase, condemned=condemned(), candidate=NEW, judged=WORSE)
-    assert report.status_lines(state(made, delivered=delivered, trouble=("pin: no room",))) == [
+    assert screens.status_lines(state(made, delivered=delivered, trouble=("pin: no room",))) == [
         first,
         "mode: armed",
         f"running: {GOOD_SHOWN}",
@@ -229,7 +229,7 @@ def test_status_after_a_failed_trial(phase: Phase, first: str, following: str) -
 
 
 def test_status_says_first_that_only_reports_are_made() -> None:
-    lines = report.status_lines(state(Trial(report_only="the record was set aside")))
+    lines = screens.status_lines(state(Trial(report_only="the record was set aside")))
     assert lines[2] == "only reports are made: the record was set aside"
 
 
@@ -247,11 +247,11 @@ def test_status_says_first_that_only_reports_are_made() -> None:
     ],
 )
 def test_status_tells_how_the_cluster_stands(other: dict[str, Any], line: str) -> None:
-    assert report.status_lines(state(trial(Phase.STEADY), **other))[-1] == line
+    assert screens.status_lines(state(trial(Phase.STEADY), **other))[-1] == line
 
 
 def test_a_known_good_that_is_not_pinned_is_said_to_be_so() -> None:
-    lines = report.status_lines(state(trial(Phase.STEADY, pinned=False)))
+    lines = screens.status_lines(state(trial(Phase.STEADY, pinned=False)))
     assert f"known-good: {GOOD_SHOWN}, not pinned" in lines
 
 
@@ -259,13 +259,13 @@ def test_a_known_good_that_is_not_pinned_is_said_to_be_so() -> None:
 
 
 def test_next_before_the_first_snapshot() -> None:
-    assert report.next_lines(state(Trial(), outlook=None)) == [
+    assert screens.next_lines(state(Trial(), outlook=None)) == [
         "What the next boot changes is not known yet: no snapshot was taken in this boot."
     ]
 
 
 def test_next_of_an_armed_host_says_that_it_is_a_trial() -> None:
-    assert report.next_lines(state(trial(Phase.ARMED, candidate=NEW))) == [
+    assert screens.next_lines(state(trial(Phase.ARMED, candidate=NEW))) == [
         SENTENCE,
         f"It is a trial, booted once: the default stays on the known-good {GOOD_SHOWN}.",
         LOOK,
@@ -275,36 +275,36 @@ def test_next_of_an_armed_host_says_that_it_is_a_trial() -> None:
 
 def test_next_of_a_recovered_host_says_what_is_booted_instead() -> None:
     found = state(trial(Phase.RECOVERED, condemned=condemned()))
-    assert report.next_lines(found)[:2] == [
+    assert screens.next_lines(found)[:2] == [
         (
             f"The next boot stays on the known-good {GOOD_SHOWN}: "
             "6.1-new was condemned and is not booted again."
         ),
         "Held back is a boot set that switches the kernel 6.1-good → 6.1-new.",
     ]
-    assert report.notice_lines(found)[1] == f"trialboot: {report.next_lines(found)[0]}"
-    assert f"next boot: {report.next_lines(found)[0]}" in report.status_lines(found)
+    assert screens.notice_lines(found)[1] == f"trialboot: {screens.next_lines(found)[0]}"
+    assert f"next boot: {screens.next_lines(found)[0]}" in screens.status_lines(found)
 
 
 def test_next_of_a_held_back_boot_set_whose_changes_are_not_known_says_so() -> None:
     seen = outlook(changes=Unknown("no menu"), sentence="It is not known.")
     found = state(trial(Phase.RECOVERED, condemned=condemned()), outlook=seen)
-    assert report.next_lines(found)[1] == "It is not known."
+    assert screens.next_lines(found)[1] == "It is not known."
 
 
 def test_nothing_is_held_back_where_no_known_good_is_pinned() -> None:
     found = state(trial(Phase.STEADY, refused=REFUSED, pinned=False))
-    assert report.next_lines(found)[:2] == [
+    assert screens.next_lines(found)[:2] == [
         SENTENCE,
         "A pre-check failed, and nothing holds it back here:",
     ]
-    assert report.notice_lines(found)[1] == (
+    assert screens.notice_lines(found)[1] == (
         "trialboot: A pre-check failed, and nothing holds it back here: ice is missing"
     )
 
 
 def test_next_in_observe_mode_says_that_nothing_is_pinned() -> None:
-    assert report.next_lines(state(trial(Phase.STEADY), mode="observe"))[1] == (
+    assert screens.next_lines(state(trial(Phase.STEADY), mode="observe"))[1] == (
         "Observe mode: nothing is pinned and no boot is a trial (trialboot arm)."
     )
 
@@ -319,12 +319,12 @@ def test_next_in_observe_mode_says_that_nothing_is_pinned() -> None:
 def test_next_says_that_the_known_good_boots_while_no_candidate_is_armed(
     phase: Phase, first: str
 ) -> None:
-    assert report.next_lines(state(trial(phase)))[:2] == [
+    assert screens.next_lines(state(trial(phase)))[:2] == [
         first,
         "Held back is a boot set that switches the kernel 6.1-good → 6.1-new.",
     ]
     calm = state(trial(phase), outlook=outlook(changes=(), sentence="It changes nothing."))
-    assert report.next_lines(calm) == ["It changes nothing."]
+    assert screens.next_lines(calm) == ["It changes nothing."]
 
 
 def test_a_known_good_that_is_not_in_the_vault_yet_is_not_said_to_be_pinned() -> None:
@@ -333,7 +333,7 @@ def test_a_known_good_that_is_not_in_the_vault_yet_is_not_said_to_be_pinned() ->
 
 @pytest.mark.parametrize("phase", [Phase.STEADY, Phase.CONDEMNED])
 def test_next_of_the_other_phases_tells_only_the_changes(phase: Phase) -> None:
-    assert report.next_lines(state(trial(phase))) == [
+    assert screens.next_lines(state(trial(phase))) == [
         SENTENCE,
         LOOK,
         "  kernel: release: 6.1-good → 6.1-new",
@@ -346,7 +346,7 @@ def test_next_lists_the_changes_by_risk_with_what_makes_them_dangerous() -> None
         change(Area.COMMAND_LINE, "command line", "ro", "rw"),
         change(Area.FIRMWARE, "x.bin", "absent", "new", Risk.NOTICE),
     ]
-    assert report.next_lines(state(trial(Phase.STEADY), outlook=outlook(*rows)))[1:] == [
+    assert screens.next_lines(state(trial(Phase.STEADY), outlook=outlook(*rows)))[1:] == [
         DANGER,
         "  modules: ice: loaded → missing (drives eth0)",
         LOOK,
@@ -366,13 +366,13 @@ def test_next_lists_the_changes_by_risk_with_what_makes_them_dangerous() -> None
 )
 def test_next_names_devices_as_lspci_does(alias: str, told: str) -> None:
     seen = outlook(change(Area.DRIVERS, alias, "ice", "no driver"))
-    lines = report.next_lines(state(trial(Phase.STEADY), outlook=seen))
+    lines = screens.next_lines(state(trial(Phase.STEADY), outlook=seen))
     assert lines[-1] == f"  drivers: {told}: ice → no driver"
 
 
 def test_next_shows_ten_of_many_and_says_where_the_others_are() -> None:
     rows = [change(Area.FIRMWARE, f"file-{n:02}", "a", "b") for n in range(13)]
-    lines = report.next_lines(state(trial(Phase.STEADY), outlook=outlook(*rows)))
+    lines = screens.next_lines(state(trial(Phase.STEADY), outlook=outlook(*rows)))
     assert lines[1:4] == [LOOK, "  firmware: file-00: a → b", "  firmware: file-01: a → b"]
     assert lines[-1] == "  … and 3 more: trialboot next --json"
     assert len(lines) == 13
@@ -386,7 +386,7 @@ def test_next_says_what_is_not_known_and_what_others_say() -> None:
         not_seen=("drivers: no libkmod",),
         evidence=("/run/reboot-required is there: linux-base",),
     )
-    assert report.next_lines(state(trial(Phase.STEADY), outlook=seen)) == [
+    assert screens.next_lines(state(trial(Phase.STEADY), outlook=seen)) == [
         SENTENCE,
         "not known:",
         "  no entry",
@@ -399,7 +399,7 @@ def test_next_says_what_is_not_known_and_what_others_say() -> None:
 
 def test_next_of_what_a_pre_check_refuses_says_why_and_how_to_try_it() -> None:
     found = state(trial(Phase.STEADY, refused=REFUSED))
-    assert report.next_lines(found)[:6] == [
+    assert screens.next_lines(found)[:6] == [
         f"The next boot stays on the known-good {GOOD_SHOWN}: a pre-check speaks against 6.1-new.",
         "Held back is a boot set that switches the kernel 6.1-good → 6.1-new.",
         "It is not tried, for a pre-check failed:",
@@ -411,7 +411,7 @@ def test_next_of_what_a_pre_check_refuses_says_why_and_how_to_try_it() -> None:
 
 def test_next_says_loudly_that_the_known_good_is_damaged() -> None:
     seen = outlook(damage=("/lib/modules/6.1-good is gone",))
-    lines = report.next_lines(state(trial(Phase.STEADY), outlook=seen))
+    lines = screens.next_lines(state(trial(Phase.STEADY), outlook=seen))
     assert lines[1] == "The known-good is not whole: /lib/modules/6.1-good is gone."
 
 
@@ -419,7 +419,7 @@ def test_next_says_loudly_that_the_known_good_is_damaged() -> None:
 
 
 def test_nothing_speaks_against_a_reboot() -> None:
-    assert report.reboot_lines(state(trial(Phase.STEADY))) == [
+    assert screens.reboot_lines(state(trial(Phase.STEADY))) == [
         "yes: nothing speaks against a reboot"
     ]
 
@@ -430,22 +430,22 @@ def test_what_speaks_against_a_reboot_is_told() -> None:
         "answer": False,
         "reasons": ["apt is at work", "ice is missing"],
     }
-    assert report.reboot_lines(found) == ["no:", "  apt is at work", "  ice is missing"]
+    assert screens.reboot_lines(found) == ["no:", "  apt is at work", "  ice is missing"]
 
 
 def test_nothing_to_tell_is_no_notice() -> None:
     calm = outlook(changes=())
-    assert report.notice_lines(state(trial(Phase.STEADY), outlook=calm)) == []
-    assert report.notice_lines(state(trial(Phase.STEADY), outlook=None)) == []
+    assert screens.notice_lines(state(trial(Phase.STEADY), outlook=calm)) == []
+    assert screens.notice_lines(state(trial(Phase.STEADY), outlook=None)) == []
 
 
 def test_a_notice_tells_the_sentence_and_where_there_is_more() -> None:
-    assert report.notice_lines(state(trial(Phase.ARMED))) == [
+    assert screens.notice_lines(state(trial(Phase.ARMED))) == [
         f"trialboot: {SENTENCE}",
         "trialboot: more: trialboot next",
     ]
     unknown = outlook(changes=Unknown("no menu"), sentence="It is not known.")
-    assert report.notice_lines(state(trial(Phase.STEADY), outlook=unknown))[0] == (
+    assert screens.notice_lines(state(trial(Phase.STEADY), outlook=unknown))[0] == (
         "trialboot: It is not known."
     )
 
@@ -453,7 +453,7 @@ def test_a_notice_tells_the_sentence_and_where_there_is_more() -> None:
 def test_a_notice_has_five_lines_at_most_and_the_worst_comes_first() -> None:
     seen = outlook(damage=("a is gone", "b is gone", "c is gone"))
     found = state(trial(Phase.RECOVERED, refused=REFUSED), outlook=seen)
-    lines = report.notice_lines(found)
+    lines = screens.notice_lines(found)
     assert len(lines) == 5
     assert lines[0].startswith("trialboot: this node is recovered: rolled back and proven")
     assert lines[2] == "trialboot: It is not tried: ice is missing"
@@ -463,7 +463,7 @@ def test_a_notice_has_five_lines_at_most_and_the_worst_comes_first() -> None:
 
 
 def test_why_without_a_trial() -> None:
-    assert report.why_lines(state(Trial())) == ["No trial has run on this host yet."]
+    assert screens.why_lines(state(Trial())) == ["No trial has run on this host yet."]
 
 
 def test_why_of_a_rollback_tells_story_reasons_and_what_to_do() -> None:
@@ -472,7 +472,7 @@ def test_why_of_a_rollback_tells_story_reasons_and_what_to_do() -> None:
         condemned=condemned("eBPF a is missing", "route b is gone"),
         story=told("armed: x", "trial: x has booted", "condemned: worse", "recovered: y"),
     )
-    assert report.why_lines(state(made)) == [
+    assert screens.why_lines(state(made)) == [
         "recovered: rolled back and proven; the failed boot set is not tried again",
         f"{AT}  armed: x",
         f"{AT}  trial: x has booted",
@@ -495,7 +495,7 @@ def test_why_of_a_rollback_tells_story_reasons_and_what_to_do() -> None:
     ],
 )
 def test_why_ends_with_what_to_do(phase: Phase, advice: str) -> None:
-    assert report.why_lines(state(trial(phase))) == [
+    assert screens.why_lines(state(trial(phase))) == [
         f"{phase}: {state(trial(phase))['meaning']}",
         f"{AT}  armed: a new kernel",
         advice,
@@ -504,7 +504,7 @@ def test_why_ends_with_what_to_do(phase: Phase, advice: str) -> None:
 
 def test_why_of_a_long_story_tells_its_end() -> None:
     made = trial(Phase.ARMED, story=told(*(f"moment {n}" for n in range(20))))
-    lines = report.why_lines(state(made))
+    lines = screens.why_lines(state(made))
     assert len(lines) == 10
     assert lines[1:-1] == [f"{AT}  moment {n}" for n in range(12, 20)]
 
@@ -514,7 +514,7 @@ def test_why_of_a_long_story_tells_its_end() -> None:
 )
 @given(st.from_type(Trial))
 def test_why_never_takes_more_than_ten_lines(made: Trial) -> None:
-    assert 1 <= len(report.why_lines(state(made, outlook=None))) <= 10
+    assert 1 <= len(screens.why_lines(state(made, outlook=None))) <= 10
 
 
 @settings(
@@ -523,9 +523,9 @@ def test_why_never_takes_more_than_ten_lines(made: Trial) -> None:
 @given(st.from_type(Trial), st.from_type(Outlook), st.sampled_from(["observe", "armed"]))
 def test_whatever_is_known_can_be_told(made: Trial, seen: Outlook, mode: str) -> None:
     found = state(made, outlook=seen, mode=mode)
-    assert report.status_lines(found)[0].startswith(f"{made.phase}: ")
+    assert screens.status_lines(found)[0].startswith(f"{made.phase}: ")
     held = "The next boot stays on the known-good"
-    first = report.next_lines(found)[0]
+    first = screens.next_lines(found)[0]
     assert first == seen.sentence or (made.pinned and first.startswith(held))
 
 
@@ -653,8 +653,8 @@ def test_what_is_not_known_is_null_with_its_reason_beside_it() -> None:
 
 def test_a_written_state_is_read_back_by_everybody(tmp_path: Path) -> None:
     host = Host(root=tmp_path)
-    report.write_state(host, full_state())
-    assert report.read_state(host) == full_state()
+    statefile.write_state(host, full_state())
+    assert statefile.read_state(host) == full_state()
     assert (tmp_path / "run/trialboot/state.json").stat().st_mode & 0o777 == 0o644
 
 
@@ -676,6 +676,6 @@ def test_a_state_that_cannot_be_read_says_what_to_do(
         (tmp_path / "run/trialboot").mkdir(parents=True)
         (tmp_path / "run/trialboot/state.json").write_text(content)
     with pytest.raises(HostError) as error:
-        report.read_state(Host(root=tmp_path))
+        statefile.read_state(Host(root=tmp_path))
     assert str(error.value).startswith("/run/trialboot/state.json")
     assert str(error.value).endswith(advice)

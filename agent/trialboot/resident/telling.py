@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Final
 
-from trialboot import journal, report
+from trialboot import journal, report, statefile
 from trialboot.core.facts import Unknown
 from trialboot.host import Host
 from trialboot.loop import Loop
@@ -67,12 +67,12 @@ class Telling:
 
     def write(self) -> None:
         """Write the state file."""
-        report.write_state(self._host, report.state_of(self._view()))
+        statefile.write_state(self._host, report.state_of(self._view()))
         self._loop.set_timer("render", RENDER_AFTER)
 
     def write_notice(self) -> None:
         """Tell whoever waits at the terminal of a package run what the next boot changes."""
-        report.write_notice(self._host, report.state_of(self._view()))
+        statefile.write_notice(self._host, report.state_of(self._view()))
 
 
 def _load_counters(host: Host) -> dict[str, int]:

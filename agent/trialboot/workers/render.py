@@ -5,7 +5,7 @@ import sys
 from trialboot.errors import HostError
 from trialboot.host import Host, write_durably
 from trialboot.metrics import render
-from trialboot.report import read_state
+from trialboot.statefile import read_state
 from trialboot.workers import oneshot
 from trialboot.writers.store import RUN
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.unit.test_report import state, trial
 from tests.unit.workers.debian_host import BOOT, NEXT_BOOT, OLD, Debian, debian
-from trialboot import report
+from trialboot import statefile
 from trialboot.core.facts import BootId, Unknown
 from trialboot.core.outlook import Judgement, Outlook, Snapshot
 from trialboot.core.trial import Phase
@@ -53,7 +53,7 @@ def test_the_snapshot_worker_writes_nothing_into_the_loader(tmp_path: Path) -> N
 
 def test_the_render_worker_leaves_a_page_that_everybody_may_read(tmp_path: Path) -> None:
     host = debian(tmp_path).host
-    report.write_state(host, state(trial(Phase.STEADY)))
+    statefile.write_state(host, state(trial(Phase.STEADY)))
     render.work(host)
     page = tmp_path / "run/trialboot/metrics.prom"
     assert 'trialboot_phase{phase="steady"} 1.0' in page.read_text()
