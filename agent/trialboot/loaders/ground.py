@@ -18,6 +18,8 @@ _CHECKPOINT: Final = 0x4004662B
 _DRY_RUN: Final = 0x4
 _MOUNT: Final = re.compile(r"\d+ \d+ (\d{1,9}:\d{1,9}) \S+ (\S+) [^\n]*? - (\S+) ", re.ASCII)
 """Device, place and file system; before the dash any number of optional fields."""
+WATCHDOG_IN_INITRD: Final = "/etc/trialboot/watchdog-in-initrd"
+"""The operator's switch, which initrds are built by."""
 _MANAGER: Final = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1")
 _PROPERTY: Final = ("org.freedesktop.DBus.Properties", "Get")
 
@@ -89,15 +91,29 @@ def watchdogs(host: Host) -> tuple[str, ...] | Unknown:
         return Unknown(f"/sys/class/watchdog: {error.strerror}")
 
 
-def watchdog_seconds(host: Host) -> float | Unknown:
-    """Ask systemd for its RuntimeWatchdogSec; 0 is off."""
+def watchdog_seconds(host: Host, name: str = "RuntimeWatchdogUSec") -> float | Unknown:
+    """Ask systemd for its RuntimeWatchdogSec; 0 is off. `name` may be `RebootWatchdogUSec`."""
     interface = "org.freedesktop.systemd1.Manager"
     try:
-        microseconds = host.call(*_MANAGER, *_PROPERTY, interface, "RuntimeWatchdogUSec")
+        microseconds = host.call(*_MANAGER, *_PROPERTY, interface, name)
     except HostError as error:
         return Unknown(str(error))
     # All bits set stands for «never».
     return 0.0 if int(microseconds) == (1 << 64) - 1 else int(microseconds) / 1_000_000
+
+
+def early_watchdog(host: Host, initrd: str) -> bool | Unknown:
+    """Tell whether an initrd arms the watchdog: it was asked for, and the initrd made after that.
+
+    `initrd` is a path of the host; empty where the boot has none.
+    """
+    try:
+        asked = host.path(WATCHDOG_IN_INITRD).stat().st_mtime
+        return bool(initrd) and host.path(initrd).stat().st_mtime >= asked
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        return Unknown(f"{initrd or WATCHDOG_IN_INITRD}: {error.strerror}")
 
 
 def _mount(line: str) -> Mount | None:

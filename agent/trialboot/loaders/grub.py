@@ -38,6 +38,7 @@ from trialboot.errors import HostError, LoaderError
 from trialboot.host import Host, sync_folder, write_durably
 from trialboot.loaders.ground import (
     device_kind,
+    early_watchdog,
     mount_of,
     settle,
     watchdog_seconds,
@@ -118,6 +119,10 @@ class Grub:
         if self.state().known_good:
             self._regenerate(Fingerprint(""))
 
+    def refresh(self) -> None:
+        """Have the menu made anew from what the host is set to, checked and renamed into place."""
+        self._regenerate(Fingerprint(self.state().known_good))
+
     def protection(self) -> Protection:
         """Tell what this host can survive with this GRUB."""
         where = mount_of(self.host, GRUB_FOLDER)
@@ -128,6 +133,7 @@ class Grub:
             candidate=self._candidate(),
             watchdogs=watchdogs(self.host),
             watchdog_seconds=watchdog_seconds(self.host),
+            early_watchdog=self._early_watchdog(),
         )
         return protection(ground, self._notes(ground.file_system))
 
@@ -138,9 +144,20 @@ class Grub:
             return Unknown(str(error))
 
     def _candidate(self) -> str | Unknown:
+        wanted = self._wanted()
+        return wanted if isinstance(wanted, Unknown) else wanted.arguments
+
+    def _wanted(self) -> MenuEntry | Unknown:
         menu = read_menu(self.host)
         wanted = menu if isinstance(menu, Unknown) else wanted_entry(menu)
-        return wanted if isinstance(wanted, Unknown) else wanted.entry.arguments
+        return wanted if isinstance(wanted, Unknown) else wanted.entry
+
+    def _early_watchdog(self) -> bool | Unknown:
+        wanted = self._wanted()
+        if isinstance(wanted, Unknown):
+            return wanted
+        place = host_path(self.host, wanted.initrds[-1]) if wanted.initrds else ""
+        return place if isinstance(place, Unknown) else early_watchdog(self.host, place)
 
     def _notes(self, file_system: str | Unknown) -> tuple[str, ...]:
         if file_system == "xfs":

@@ -1,7 +1,9 @@
 """What a host can survive, from what its folders say."""
 
+import os
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -10,9 +12,10 @@ from trialboot.core.facts import Unknown
 from trialboot.core.protection import Level
 from trialboot.errors import HostError
 from trialboot.host import Host
-from trialboot.loaders.ground import settle, watchdog_seconds
+from trialboot.loaders.ground import WATCHDOG_IN_INITRD, settle, watchdog_seconds
 from trialboot.loaders.grub import Grub
 
+FUTURE: Final = time.time() + 60
 MOUNTS = "22 1 8:2 / / rw - {} /dev/sda2 rw\n23 22 0:5 / /proc rw - proc proc rw\n"
 
 
@@ -28,6 +31,9 @@ def node_host(root: Path, *, file_system: str = "ext4", usec: int = 30_000_000) 
     node.write("/proc/cmdline", "BOOT_IMAGE=/vmlinuz ro panic=10\n")
     node.write("/sys/devices/sda/sda2/partition", "2\n")
     node.write("/sys/class/watchdog/watchdog0/identity", "iTCO_wdt\n")
+    node.write(WATCHDOG_IN_INITRD, "SECONDS=120\n")
+    for initrd in (root / "boot").glob("initrd*"):
+        os.utime(initrd, (FUTURE, FUTURE))
     (root / "sys/dev/block").mkdir(parents=True)
     (root / "sys/dev/block/8:2").symlink_to(root / "sys/devices/sda/sda2")
     return Host(root=root, call=call)
@@ -36,6 +42,19 @@ def node_host(root: Path, *, file_system: str = "ext4", usec: int = 30_000_000) 
 def test_a_plain_partition_with_panic_and_watchdog_is_full(tmp_path: Path) -> None:
     found = Grub(node_host(tmp_path)).protection()
     assert (found.level, found.reasons) == (Level.FULL, ())
+
+
+def test_a_hang_before_systemd_is_covered_by_an_initrd_made_for_it(
+    tmp_path: Path,
+) -> None:
+    host = node_host(tmp_path)
+    for initrd in (tmp_path / "boot").glob("initrd*"):
+        os.utime(initrd, (1, 1))
+    found = Grub(host).protection()
+    assert found.level is Level.PANIC_ONLY
+    assert found.reasons == ("no watchdog is armed in the initrd: a hang before systemd waits",)
+    (tmp_path / WATCHDOG_IN_INITRD.lstrip("/")).unlink()
+    assert Grub(host).protection().level is Level.PANIC_ONLY
 
 
 @pytest.mark.parametrize("usec", [0, -1, (1 << 64) - 1])
@@ -105,7 +124,7 @@ def test_what_is_not_known_does_not_protect(tmp_path: Path) -> None:
     (tmp_path / "sys/class/watchdog/watchdog0/identity").mkdir()
     found = Grub(host).protection()
     assert found.level is Level.NONE
-    assert len(found.reasons) == 4
+    assert len(found.reasons) == 5
     (tmp_path / "proc/self/mountinfo").write_text("29 1 0:25 / /\n\nx - y", encoding="utf-8")
     assert "no mount" in Grub(host).protection().reasons[0]
     (tmp_path / "proc/self/mountinfo").unlink()
