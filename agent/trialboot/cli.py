@@ -218,8 +218,11 @@ def _retry(host: Host, _options: argparse.Namespace) -> int:
 
 
 def _allow(host: Host, _options: argparse.Namespace) -> int:
-    if not statefile.read_state(host)["refused"]:
+    refused = statefile.read_state(host)["refused"]
+    if not refused:
         raise HostError("no pre-check speaks against what would boot: there is nothing to allow")
+    if refused["obstacles"]:
+        raise HostError(f"this host cannot try it, whatever is allowed: {refused['obstacles'][0]}")
     host.call(*_BUS, "Allow")
     tell("what a pre-check refused is tried all the same; «trialboot next» shows what follows")
     return 0

@@ -12,6 +12,7 @@ from trialboot.core.compare import changes, objections
 from trialboot.core.facts import EntryId, Kernel, Unknown
 from trialboot.core.menu import (
     BOOT_WORD,
+    INSTEAD_WORD,
     KNOWN_GOOD,
     Menu,
     MenuEntry,
@@ -22,7 +23,7 @@ from trialboot.core.menu import (
 from trialboot.core.outlook import Outlook, Ran, Snapshot
 from trialboot.core.protection import Protection
 from trialboot.core.sentence import NOTHING_SEEN, sentence
-from trialboot.core.trial import Choice, Trial
+from trialboot.core.trial import FALLBACK, PICKED, Choice, Trial
 from trialboot.errors import HostError, VaultError
 from trialboot.host import Host
 from trialboot.loaders.choice import is_controlled, loader_of
@@ -84,6 +85,7 @@ def _look(side: BootSide, trial: Trial, ran: Ran | Unknown) -> Outlook:
         protection=_protection(side),
         controlled=not isinstance(side.menu, Menu) or is_controlled(side.menu),
         evidence=side.snapshot.evidence,
+        instead=_instead(side.kernel.command_line),
         damage=_damage(side, trial, base),
         not_seen=unseen,
     )
@@ -94,6 +96,11 @@ def _protection(side: BootSide) -> Protection | Unknown:
         return side.menu
     loader = loader_of(side.host, side.menu)
     return loader if isinstance(loader, Unknown) else guarded(loader.protection)
+
+
+def _instead(command_line: str) -> str:
+    told = word_of(command_line, INSTEAD_WORD)
+    return told if told in {PICKED, FALLBACK} else ""
 
 
 def _choice_of(ran: Ran) -> Choice:

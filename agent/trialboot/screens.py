@@ -110,13 +110,19 @@ def _head_line(state: Mapping[str, Any]) -> str:
     return f"The next boot stays on the known-good {_release(state['known_good'])}: {held}."
 
 
+def _against(refused: Mapping[str, Any]) -> list[str]:
+    return [*refused["obstacles"], *refused["objections"]]
+
+
 def _held_back(state: Mapping[str, Any]) -> str:
     """Say why what the host's own configuration asks for is not booted; empty where it is."""
     changes = state["next"]["changes"]
     if not state["pinned"] or state["phase"] == Phase.ARMED or changes == []:
         return ""
     if state["refused"]:
-        return f"a pre-check speaks against {state['refused']['release']}"
+        hindered = state["refused"]["obstacles"]
+        speaks = "this host cannot try" if hindered else "a pre-check speaks against"
+        return f"{speaks} {state['refused']['release']}"
     match Phase(state["phase"]):
         case Phase.TRIAL:
             return "this boot is on trial, and not proven yet"
@@ -131,15 +137,23 @@ def _held_back(state: Mapping[str, Any]) -> str:
 def _arming_lines(state: Mapping[str, Any]) -> list[str]:
     lines = _held_lines(state) if _held_back(state) else []
     if state["refused"]:
-        head = "It is not tried, for a pre-check failed" if state["pinned"] else _UNPINNED
-        allow = "  «trialboot allow» has it tried all the same."
-        return [*lines, *_block(head, state["refused"]["objections"]), allow]
+        return [*lines, *_refused_lines(state)]
     if state["phase"] == Phase.ARMED:
         good = _release(state["known_good"])
         return [f"It is a trial, booted once: the default stays on the known-good {good}."]
     if state["mode"] == "observe":
         return ["Observe mode: nothing is pinned and no boot is a trial (trialboot arm)."]
     return lines
+
+
+def _refused_lines(state: Mapping[str, Any]) -> list[str]:
+    refused = state["refused"]
+    lines = _block("It is not tried, for this host cannot try it", refused["obstacles"])
+    if not refused["objections"]:
+        return lines
+    head = "It is not tried, for a pre-check failed" if state["pinned"] else _UNPINNED
+    allow = [] if lines else ["  «trialboot allow» has it tried all the same."]
+    return [*lines, *_block(head, refused["objections"]), *allow]
 
 
 def _held_lines(state: Mapping[str, Any]) -> list[str]:
@@ -200,8 +214,9 @@ def notice_lines(state: Mapping[str, Any]) -> list[str]:
     if outlook and (outlook["changes"] or outlook["changes"] is None):
         lines.append(_head_line(state))
     if state["refused"]:
-        head = "It is not tried" if state["pinned"] else _UNPINNED
-        lines.append(f"{head}: {state['refused']['objections'][0]}")
+        held = state["pinned"] or state["refused"]["obstacles"]
+        head = "It is not tried" if held else _UNPINNED
+        lines.append(f"{head}: {_against(state['refused'])[0]}")
     if outlook:
         lines += _damage_lines(outlook)
     told = [f"trialboot: {line}" for line in lines[:MOST_NOTICE]]

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -248,6 +248,9 @@ def test_allow_says_where_there_is_nothing_to_allow(
     shell.knows(state(trial(Phase.STEADY)))
     assert shell.run("allow") == 74
     assert "nothing to allow" in capsys.readouterr().err
+    shell.knows(state(trial(Phase.STEADY, refused=replace(REFUSED, obstacles=("no one-shot",)))))
+    assert shell.run("allow") == 74
+    assert "cannot try it, whatever is allowed: no one-shot" in capsys.readouterr().err
     shell.knows(state(trial(Phase.STEADY, refused=REFUSED)))
     assert shell.run("allow") == 0
     assert shell.calls == [(*BUS, "Allow")]

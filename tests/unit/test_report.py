@@ -409,6 +409,24 @@ def test_next_of_what_a_pre_check_refuses_says_why_and_how_to_try_it() -> None:
     ]
 
 
+def test_next_of_what_this_host_cannot_try_offers_no_leave() -> None:
+    hindered = replace(REFUSED, objections=(), obstacles=("no one-shot reaches it",))
+    found = state(trial(Phase.STEADY, refused=hindered))
+    assert screens.next_lines(found)[:4] == [
+        f"The next boot stays on the known-good {GOOD_SHOWN}: this host cannot try 6.1-new.",
+        "Held back is a boot set that switches the kernel 6.1-good → 6.1-new.",
+        "It is not tried, for this host cannot try it:",
+        "  no one-shot reaches it",
+    ]
+    assert screens.notice_lines(found)[1] == "trialboot: It is not tried: no one-shot reaches it"
+    both = state(trial(Phase.STEADY, refused=replace(hindered, objections=("ice is missing",))))
+    assert screens.next_lines(both)[4:6] == [
+        "It is not tried, for a pre-check failed:",
+        "  ice is missing",
+    ]
+    assert not any("allow" in line for line in screens.next_lines(both))
+
+
 def test_next_says_loudly_that_the_known_good_is_damaged() -> None:
     seen = outlook(damage=("/lib/modules/6.1-good is gone",))
     lines = screens.next_lines(state(trial(Phase.STEADY), outlook=seen))
@@ -563,7 +581,7 @@ KEYS: Final[dict[str, list[str]]] = {
     "candidate": CHOICE_KEYS,
     "condemned": ["at", "fingerprint", "reasons", "release", "why"],
     "verdict": ["checks", "evidence", "headroom", "notes", "outcome", "reasons"],
-    "refused": ["at", "fingerprint", "objections", "release"],
+    "refused": ["at", "fingerprint", "objections", "obstacles", "release"],
     "may_reboot": ["answer", "reasons"],
     "transactions": [
         "changed",

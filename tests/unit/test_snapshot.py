@@ -27,7 +27,7 @@ from trialboot.core.bootset import BootSet
 from trialboot.core.change import Area
 from trialboot.core.facts import Kernel, Unknown
 from trialboot.core.grub import format_environment
-from trialboot.core.menu import BOOT_WORD, KNOWN_GOOD
+from trialboot.core.menu import BOOT_WORD, INSTEAD_WORD, KNOWN_GOOD
 from trialboot.core.outlook import Outlook
 from trialboot.core.protection import Protection
 from trialboot.core.trial import Choice, Trial
@@ -333,8 +333,9 @@ def pinned(host: Debian) -> tuple[BootSet, Trial]:
     return good, Trial(known_good=good, pinned=True)
 
 
-def boot_kept(host: Debian, fingerprint: str) -> None:
+def boot_kept(host: Debian, fingerprint: str, more: str = "") -> None:
     line = f"BOOT_IMAGE=/trialboot/{fingerprint}/vmlinuz {ARGUMENTS} {BOOT_WORD}={fingerprint}"
+    line += more
     host.boots(OLD, boot=NEXT_BOOT, command_line=line)
 
 
@@ -345,6 +346,20 @@ def test_the_known_good_that_was_booted_is_what_was_kept(tmp_path: Path) -> None
     outlook = look(host, trial)
     assert outlook.running == Choice(entry=KNOWN_GOOD, boot_set=good)
     assert outlook.sentence == NOTHING
+    assert outlook.instead == ""
+
+
+@pytest.mark.parametrize(
+    ("word", "told"), [("picked", "picked"), ("fallback", "fallback"), ("other", "")]
+)
+def test_what_the_loader_says_of_its_one_shot_is_passed_on(
+    tmp_path: Path, word: str, told: str
+) -> None:
+    host = debian(tmp_path)
+    good, trial = pinned(host)
+    boot_kept(host, good.fingerprint, f" {INSTEAD_WORD}={word}")
+    outlook = look(host, trial)
+    assert (outlook.running, outlook.instead) == (Choice(entry=KNOWN_GOOD, boot_set=good), told)
 
 
 def test_the_next_boot_is_compared_with_the_known_good_not_with_what_runs(tmp_path: Path) -> None:

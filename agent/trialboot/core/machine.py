@@ -7,6 +7,8 @@ The law:
 - only a candidate on trial can be rolled back: no change, no reboot;
 - a condemned fingerprint is remembered and not armed again: one rollback for one candidate;
 - what a pre-check refuses is not tried, unless the operator allows that very boot set;
+- what the host cannot try at all is not tried, whatever the operator allows;
+- what a human chose in the boot menu is respected: it is neither tried nor condemned for it;
 - not knowing neither blesses nor reboots;
 - in observe mode nothing is pinned, cordoned or rebooted.
 
@@ -32,7 +34,9 @@ from trialboot.core.actions import (
 from trialboot.core.bootset import BootSet, shown
 from trialboot.core.facts import Unknown
 from trialboot.core.trial import (
+    FALLBACK,
     MOST_ALLOWED,
+    PICKED,
     Allowed,
     Booted,
     Choice,
@@ -48,7 +52,9 @@ from trialboot.core.trial import (
     Seen,
     Trial,
     Unkept,
+    against_trial,
     first_reason,
+    standing_objections,
     tell_cluster,
     with_story,
 )
@@ -57,7 +63,7 @@ from trialboot.core.verdict import Outcome
 LEGAL: Final[Mapping[tuple[Phase, Phase], str]] = MappingProxyType(
     {
         (Phase.STEADY, Phase.ARMED): "change seen",
-        (Phase.ARMED, Phase.STEADY): "change undone, refused, or observe",
+        (Phase.ARMED, Phase.STEADY): "change undone, refused, another picked, or observe",
         (Phase.ARMED, Phase.TRIAL): "candidate booted",
         (Phase.ARMED, Phase.CONDEMNED): "never came up",
         (Phase.TRIAL, Phase.STEADY): "sound: blessed, or observe",
@@ -106,9 +112,12 @@ def _checked(before: Trial, decision: Decision) -> Decision:
     if before.phase is not after.phase and (before.phase, after.phase) not in LEGAL:
         raise IllegalMoveError(f"{before.phase} to {after.phase}")
     wishes = [action.wish for action in decision.todo if isinstance(action, Tell)]
-    if not wishes:
-        return decision
-    return replace(decision, trial=replace(after, cordon=wishes[-1].cordoned))
+    kept = replace(
+        after,
+        cordon=wishes[-1].cordoned if wishes else after.cordon,
+        replaced=after.replaced if after.phase is Phase.ARMED and after.candidate else None,
+    )
+    return replace(decision, trial=kept)
 
 
 def _same(trial: Trial) -> Decision:
@@ -160,18 +169,16 @@ def _booted_known(trial: Trial, event: Booted, running: Choice) -> Decision:
 
 
 def _booted_armed(trial: Trial, event: Booted, running: Choice) -> Decision:
-    # A power cut between the one-shot and its record lets it be set again under what it booted:
-    # only the known-good may still be waiting for it.
     if _is_known_good(trial, running):
-        if trial.candidate is None:  # it could not be kept, and was not tried
-            return _same(replace(trial, phase=Phase.STEADY))
-        return _same(trial) if event.once_pending else _never_came_up(trial, event.at)
+        return _booted_past(trial, event)
     if _is_condemned(trial, running.boot_set):
         rest = replace(trial, phase=Phase.STEADY, candidate=None)
         words = f"{running.boot_set.release} was booted, which is condemned: no second trial"
         return Decision(trial=with_story(rest, event.at, words), todo=(ForgetOnce(),))
-    # Usually the candidate itself. A package run may have changed its files once more after it
-    # was armed: what runs is what is on trial.
+    if not _is_armed(trial, event, running):
+        words = f"{running.boot_set.release} was booted from the menu: respected, and not on trial"
+        return _given_up(trial, event, words)
+    # A power cut between the one-shot and its record lets it be set again under what it booted.
     trial = with_story(
         replace(trial, phase=Phase.TRIAL, candidate=running),
         event.at,
@@ -194,22 +201,63 @@ def _booted_armed(trial: Trial, event: Booted, running: Choice) -> Decision:
     )
 
 
+def _booted_past(trial: Trial, event: Booted) -> Decision:
+    """Say what became of an armed candidate where the known-good runs."""
+    if trial.candidate is None:  # it could not be kept, and was not tried
+        return _same(replace(trial, phase=Phase.STEADY))
+    # A power cut before the one-shot's record has it set again, under another candidate's failure
+    # if that was replaced just then: only the known-good may still be waiting for it.
+    untold = event.instead != FALLBACK or trial.replaced is not None
+    if event.once_pending and untold:
+        return _same(replace(trial, replaced=None))
+    if event.instead == PICKED:
+        words = f"the known-good was picked in the boot menu, not {_release(trial)}: respected"
+        return _given_up(trial, event, words)
+    return _never_came_up(trial, event)
+
+
+def _is_armed(trial: Trial, event: Booted, running: Choice) -> bool:
+    """Tell whether what runs was armed; a package run may have changed its files since.
+
+    What was replaced runs where a power cut came before the new one-shot, which was set since.
+    A candidate that could not be kept any more is not named: what else runs than it?
+    """
+    if trial.candidate is None:
+        return True
+    replaced = trial.replaced if event.once_pending else None
+    return any(
+        running.entry == choice.entry
+        or running.boot_set.fingerprint == choice.boot_set.fingerprint
+        for choice in (trial.candidate, replaced)
+        if choice is not None
+    )
+
+
+def _given_up(trial: Trial, event: Booted, words: str) -> Decision:
+    """End what was armed, and condemn nothing: the next look may arm it again."""
+    rest = replace(trial, phase=Phase.STEADY, candidate=None)
+    todo = (ForgetOnce(),) if event.once_pending else ()
+    return Decision(trial=with_story(rest, event.at, words), todo=todo)
+
+
 def _booted_trial(trial: Trial, event: Booted, running: Choice) -> Decision:
     candidate = trial.candidate
     if candidate and running.boot_set.fingerprint == candidate.boot_set.fingerprint:
         return _same(trial)
-    return _never_came_up(trial, event.at)
+    return _condemn(trial, event.at, f"{_release(trial)} went down before it was proven", ())
 
 
-def _never_came_up(trial: Trial, at: str) -> Decision:
-    release = trial.candidate.boot_set.release if trial.candidate else "the candidate"
-    was_up = trial.phase is Phase.TRIAL
-    why = (
-        f"{release} went down before it was proven"
-        if was_up
-        else f"{release} never came up: the boot loader went back by itself"
+def _never_came_up(trial: Trial, event: Booted) -> Decision:
+    how = (
+        "the boot loader could not load it"
+        if event.instead == FALLBACK
+        else "the boot loader went back by itself"
     )
-    return _condemn(trial, at, why, ())
+    return _condemn(trial, event.at, f"{_release(trial)} never came up: {how}", ())
+
+
+def _release(trial: Trial) -> str:
+    return trial.candidate.boot_set.release if trial.candidate else "the candidate"
 
 
 def _booted_condemned(trial: Trial, event: Booted, running: Choice) -> Decision:
@@ -307,29 +355,35 @@ def _seen_armed(trial: Trial, at: str, wanted: Choice) -> Decision:
 
 
 def _is_refused(trial: Trial, wanted: Choice) -> bool:
-    return bool(wanted.objections) and wanted.boot_set.fingerprint not in trial.allowed
+    return bool(against_trial(trial, wanted))
 
 
 def _refuse(trial: Trial, at: str, wanted: Choice) -> Decision:
     """Remember what is not tried, once; the loader's default is the known-good already."""
-    fingerprint = wanted.boot_set.fingerprint
-    before = trial.refused
-    if before and before.fingerprint == fingerprint and before.objections == wanted.objections:
-        return _same(trial)
     refused = Refused(
-        fingerprint=fingerprint,
+        fingerprint=wanted.boot_set.fingerprint,
         release=wanted.boot_set.release,
-        objections=wanted.objections,
+        objections=standing_objections(trial, wanted),
         at=at,
+        obstacles=wanted.obstacles,
     )
-    words = f"a pre-check failed: {wanted.boot_set.release}: {wanted.objections[0]}"
+    if trial.refused and replace(trial.refused, at=at) == refused:
+        return _same(trial)
+    head = "this host cannot try it" if wanted.obstacles else "a pre-check failed"
+    words = f"{head}: {refused.release}: {against_trial(trial, wanted)[0]}"
     return _same(with_story(replace(trial, refused=refused), at, words))
 
 
 def _arm(trial: Trial, at: str, wanted: Choice) -> Decision:
     good = trial.known_good
     armed = with_story(
-        replace(trial, phase=Phase.ARMED, candidate=wanted, refused=None),
+        replace(
+            trial,
+            phase=Phase.ARMED,
+            candidate=wanted,
+            replaced=trial.candidate if trial.phase is Phase.ARMED else None,
+            refused=None,
+        ),
         at,
         f"armed: {wanted.summary or wanted.boot_set.release} "
         f"({shown(wanted.boot_set.fingerprint)})",
@@ -585,8 +639,8 @@ def _retried(trial: Trial, event: Retried) -> Decision:
 
 def _allowed(trial: Trial, event: Allowed) -> Decision:
     refused = trial.refused
-    if refused is None:
-        return _same(trial)
+    if refused is None or not refused.objections:
+        return _same(trial)  # an obstacle is no question of leave
     allowed = (*trial.allowed, refused.fingerprint)[-MOST_ALLOWED:]
     words = f"allow: the operator wants {refused.release} to be tried all the same"
     return _same(with_story(replace(trial, allowed=allowed, refused=None), event.at, words))

@@ -61,6 +61,8 @@ class Outlook:
     """What others say about a reboot, such as /run/reboot-required."""
     controlled: bool = True
     """The boot loader is one that trialboot may write; else the host is only observed."""
+    instead: str = ""
+    """What the boot loader told of a one-shot that it did not boot (`trial.Booted.instead`)."""
     damage: tuple[str, ...] = ()
     """Why the pinned known-good could not boot whole; empty where it could, or none is pinned."""
     packages: tuple[PackageChange, ...] | Unknown = ()

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from trialboot.core.change import Area, Change, Risk
 from trialboot.core.facts import Unknown
 from trialboot.core.outlook import Outlook
-from trialboot.core.trial import Phase, Trial
+from trialboot.core.trial import Phase, Trial, against_trial
 
 
 def against_reboot(
@@ -51,9 +51,9 @@ def _next(trial: Trial, outlook: Outlook | None) -> Iterator[str]:
         return
     if isinstance(outlook.wanted, Unknown):
         yield f"what the next boot loads is not known: {outlook.wanted.why}"
-    elif outlook.wanted.boot_set.fingerprint not in trial.allowed:
+    else:
         # Also where the known-good boots instead: the change is not what the next boot brings.
-        yield from outlook.wanted.objections
+        yield from against_trial(trial, outlook.wanted)
     yield from (f"the known-good is not whole: {why}" for why in outlook.damage)
     if not isinstance(outlook.changes, Unknown):
         yield from _elsewhere(outlook.changes)

@@ -14,6 +14,11 @@ MOST_MOMENTS: Final = 24
 MOST_ALLOWED: Final = 8
 NO_BOOT: Final = BootId("")
 
+PICKED: Final = "picked"
+"""`Booted.instead`: somebody chose the known-good in the boot menu."""
+FALLBACK: Final = "fallback"
+"""`Booted.instead`: the boot loader could not load the candidate."""
+
 
 class Phase(Word):
     """Where a trial stands. Written to disk by these names: never rename one."""
@@ -51,6 +56,8 @@ class Choice:
     """What it changes, in one sentence."""
     objections: tuple[str, ...] = ()
     """Pre-checks that failed: why it must not be tried as it is."""
+    obstacles: tuple[str, ...] = ()
+    """Why this host cannot try it at all, whatever the operator allows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,12 +74,15 @@ class Condemned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """A boot set that is not tried, for a pre-check failed: until it changes or «allow»."""
+    """A boot set that is not tried: until it changes, or «allow» where no obstacle is left."""
 
     fingerprint: Fingerprint
     release: str
     objections: tuple[str, ...]
+    """Pre-checks that failed, which the operator has not overruled."""
     at: str
+    obstacles: tuple[str, ...] = ()
+    """Why this host cannot try it at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +107,8 @@ class Trial:
     cordon: bool = False
     """The Node was last told to be cordoned."""
     candidate: Choice | None = None
+    replaced: Choice | None = None
+    """What was armed before the candidate: a power cut may still have had it booted once."""
     boot: BootId = NO_BOOT
     """The boot that `Booted` told of last."""
     running: Choice | None = None
@@ -122,6 +134,11 @@ class Booted:
     running: Choice | Unknown
     once_pending: bool
     """The loader still holds a one-shot: it has not been consumed."""
+    instead: str = ""
+    """Why the loader booted the known-good although it had consumed a one-shot for a candidate.
+
+    PICKED, FALLBACK, or empty where it does not say so.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +199,16 @@ class Decision:
 
     trial: Trial
     todo: tuple[Action, ...] = ()
+
+
+def standing_objections(trial: Trial, wanted: Choice) -> tuple[str, ...]:
+    """Name the failed pre-checks of a boot set that the operator has not overruled."""
+    return () if wanted.boot_set.fingerprint in trial.allowed else wanted.objections
+
+
+def against_trial(trial: Trial, wanted: Choice) -> tuple[str, ...]:
+    """Say why a boot set is not tried, what cannot be overruled first; empty where it is."""
+    return (*wanted.obstacles, *standing_objections(trial, wanted))
 
 
 def with_story(trial: Trial, at: str, text: str) -> Trial:

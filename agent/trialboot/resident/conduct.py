@@ -95,6 +95,7 @@ class Conduct:
                 boot=outlook.boot,
                 running=outlook.running,
                 once_pending=outlook.once_pending,
+                instead=outlook.instead,
             )
         )
 

@@ -25,8 +25,10 @@ from trialboot.core.machine import LEGAL, IllegalMoveError, legal_moves, step
 from trialboot.core.node import Wish
 from trialboot.core.trial import (
     AT_REST,
+    FALLBACK,
     MOST_ALLOWED,
     MOST_MOMENTS,
+    PICKED,
     Allowed,
     Booted,
     Choice,
@@ -64,6 +66,7 @@ def choice(name: str, entry: str = "", summary: str = "", *objections: str) -> C
 
 GOOD, NEW, OTHER = choice("good"), choice("new"), choice("other")
 LACKING = choice("new", "", "", "ice is missing")
+HINDERED = replace(NEW, obstacles=("no one-shot reaches it",))
 SOUND, WORSE, UNSURE = (
     Verdict(outcome=outcome, reasons=(f"because {outcome}",)) for outcome in Outcome
 )
@@ -78,6 +81,7 @@ def condemned(what: Choice) -> Condemned:
 FRESH = Trial(boot=HERE, running=GOOD)
 STEADY = Trial(boot=HERE, running=GOOD, known_good=GOOD.boot_set, pinned=True)
 WAITING = replace(STEADY, phase=Phase.ARMED, candidate=NEW)
+REPLACING = replace(WAITING, candidate=OTHER, replaced=NEW)
 TRYING = replace(WAITING, phase=Phase.TRIAL, running=NEW)
 BACK = replace(WAITING, phase=Phase.CONDEMNED, condemned=(condemned(NEW),))
 LEAVING = replace(BACK, running=NEW)
@@ -92,8 +96,10 @@ REFUSED = Refused(
 )
 
 
-def booted(running: Choice | Unknown, boot: BootId = LATER, *, pending: bool = False) -> Booted:
-    return Booted(at=AT, boot=boot, running=running, once_pending=pending)
+def booted(
+    running: Choice | Unknown, boot: BootId = LATER, *, pending: bool = False, instead: str = ""
+) -> Booted:
+    return Booted(at=AT, boot=boot, running=running, once_pending=pending, instead=instead)
 
 
 def seen(wanted: Choice | Unknown) -> Seen:
@@ -149,7 +155,68 @@ TABLE: dict[str, tuple[Trial, Event, Phase, list[str]]] = {
     "recovered, another boot": (RECOVERED, booted(NEW), Phase.RECOVERED, NOTHING),
     "stranded, another boot": (STRANDED, booted(GOOD), Phase.STRANDED, NOTHING),
     "armed, the candidate runs": (WAITING, booted(NEW), Phase.TRIAL, [CORDON]),
-    "armed, changed once more": (WAITING, booted(OTHER), Phase.TRIAL, [CORDON]),
+    "armed, changed once more": (
+        WAITING,
+        booted(choice("other", entry="new")),
+        Phase.TRIAL,
+        [CORDON],
+    ),
+    "armed, the same set from another entry": (
+        WAITING,
+        booted(choice("new", entry="twin")),
+        Phase.TRIAL,
+        [CORDON],
+    ),
+    "armed, a third one was picked": (WAITING, booted(OTHER), Phase.STEADY, NOTHING),
+    "armed, a third one was picked, and the one-shot is set": (
+        WAITING,
+        booted(OTHER, pending=True),
+        Phase.STEADY,
+        ["ForgetOnce"],
+    ),
+    "armed, a power cut had what was replaced booted once": (
+        REPLACING,
+        booted(NEW, pending=True),
+        Phase.TRIAL,
+        ["ForgetOnce", CORDON],
+    ),
+    "armed, what was replaced was picked": (REPLACING, booted(NEW), Phase.STEADY, NOTHING),
+    "armed, the known-good was picked": (
+        WAITING,
+        booted(GOOD, instead=PICKED),
+        Phase.STEADY,
+        NOTHING,
+    ),
+    "armed, the known-good was picked, and the one-shot is set": (
+        WAITING,
+        booted(GOOD, pending=True, instead=PICKED),
+        Phase.ARMED,
+        NOTHING,
+    ),
+    "armed, the loader could not load it": (
+        WAITING,
+        booted(GOOD, instead=FALLBACK),
+        Phase.CONDEMNED,
+        FAILED,
+    ),
+    "armed, the loader could not load it, and the one-shot is set": (
+        WAITING,
+        booted(GOOD, pending=True, instead=FALLBACK),
+        Phase.CONDEMNED,
+        FAILED,
+    ),
+    "armed, the loader could not load what was replaced": (
+        REPLACING,
+        booted(GOOD, pending=True, instead=FALLBACK),
+        Phase.ARMED,
+        NOTHING,
+    ),
+    "armed, the loader could not load what replaced another": (
+        REPLACING,
+        booted(GOOD, instead=FALLBACK),
+        Phase.CONDEMNED,
+        FAILED,
+    ),
     "armed, the known-good again": (WAITING, booted(GOOD), Phase.CONDEMNED, FAILED),
     "armed, the one-shot still waits": (
         WAITING,
@@ -277,6 +344,19 @@ TABLE: dict[str, tuple[Trial, Event, Phase, list[str]]] = {
         replace(WAITING, allowed=(REFUSED.fingerprint,)),
         seen(LACKING),
         Phase.ARMED,
+        NOTHING,
+    ),
+    "steady, what this host cannot try": (STEADY, seen(HINDERED), Phase.STEADY, NOTHING),
+    "armed, and this host cannot try it now": (
+        WAITING,
+        seen(HINDERED),
+        Phase.STEADY,
+        ["ForgetOnce"],
+    ),
+    "allowed, and this host cannot try it": (
+        replace(STEADY, allowed=(REFUSED.fingerprint,)),
+        seen(HINDERED),
+        Phase.STEADY,
         NOTHING,
     ),
     "allow, nothing is refused": (STEADY, ALLOW, Phase.STEADY, NOTHING),
@@ -487,6 +567,22 @@ def test_what_a_pre_check_refuses_is_remembered_once_with_all_objections() -> No
     assert len(told.story) == 2
 
 
+def test_what_this_host_cannot_try_is_told_once_and_no_leave_helps() -> None:
+    both = replace(HINDERED, objections=LACKING.objections)
+    decision = step(STEADY, seen(both), ARMED)
+    hindered = decision.trial.refused
+    assert hindered == replace(REFUSED, obstacles=HINDERED.obstacles)
+    assert last_line(decision) == "this host cannot try it: 6.1-new: no one-shot reaches it"
+    assert step(decision.trial, seen(both), ARMED) == Decision(trial=decision.trial)
+    allowed = step(decision.trial, ALLOW, ARMED).trial
+    still = step(allowed, seen(both), ARMED)
+    assert still.trial.refused == replace(REFUSED, objections=(), obstacles=HINDERED.obstacles)
+    assert still.todo == ()
+    # Nothing is left that the operator could overrule.
+    assert step(still.trial, ALLOW, ARMED) == Decision(trial=still.trial)
+    assert outcome(still.trial, seen(NEW)) == (Phase.ARMED, PIN_AND_TRY)
+
+
 def test_in_observe_mode_a_refusal_is_remembered_too_and_can_be_allowed() -> None:
     seen_lacking = step(FRESH, seen(LACKING), OBSERVE)
     assert (seen_lacking.trial.refused, seen_lacking.todo) == (REFUSED, ())
@@ -557,7 +653,31 @@ def test_what_is_still_not_known_changes_nothing() -> None:
 
 
 def test_what_runs_is_what_is_on_trial() -> None:
-    assert step(WAITING, booted(OTHER), ARMED).trial.candidate == OTHER
+    rebuilt = choice("other", entry="new")
+    assert step(WAITING, booted(rebuilt), ARMED).trial.candidate == rebuilt
+    left = step(REPLACING, booted(NEW, pending=True), ARMED).trial
+    assert (left.candidate, left.replaced) == (NEW, None)
+
+
+def test_what_was_replaced_is_known_until_the_loader_holds_the_new_one_shot() -> None:
+    assert step(WAITING, seen(OTHER), ARMED).trial.replaced == NEW
+    assert step(STEADY, seen(OTHER), ARMED).trial.replaced is None
+    assert step(REPLACING, booted(GOOD, pending=True), ARMED).trial.replaced is None
+    assert step(REPLACING, seen(GOOD), ARMED).trial.replaced is None
+    assert step(REPLACING, UNKEPT_LATER, ARMED).trial.replaced is None
+    unnamed = step(REPLACING, UNKEPT_LATER, ARMED).trial
+    assert outcome(unnamed, booted(OTHER)) == (Phase.TRIAL, [CORDON])
+
+
+def test_what_a_human_picked_is_respected_and_told() -> None:
+    good = step(WAITING, booted(GOOD, instead=PICKED), ARMED)
+    assert last_line(good) == "the known-good was picked in the boot menu, not 6.1-new: respected"
+    third = step(WAITING, booted(OTHER), ARMED)
+    assert last_line(third) == "6.1-other was booted from the menu: respected, and not on trial"
+    for decision in (good, third):
+        assert (decision.trial.condemned, decision.trial.candidate) == ((), None)
+        assert outcome(decision.trial, seen(NEW)) == (Phase.ARMED, PIN_AND_TRY)
+    assert outcome(third.trial, judged(WORSE, LATER)) == (Phase.STEADY, [CORDON])
 
 
 def test_a_blessed_candidate_is_the_known_good() -> None:
@@ -710,15 +830,16 @@ def test_an_earlier_condemned_one_stays_condemned() -> None:
 
 
 @pytest.mark.parametrize(
-    ("trial", "why"),
+    ("trial", "instead", "why"),
     [
-        (WAITING, "6.1-new never came up: the boot loader went back by itself"),
-        (TRYING, "6.1-new went down before it was proven"),
-        (replace(TRYING, candidate=None), "the candidate went down before it was proven"),
+        (WAITING, "", "6.1-new never came up: the boot loader went back by itself"),
+        (WAITING, FALLBACK, "6.1-new never came up: the boot loader could not load it"),
+        (TRYING, "", "6.1-new went down before it was proven"),
+        (replace(TRYING, candidate=None), "", "the candidate went down before it was proven"),
     ],
 )
-def test_a_candidate_that_is_gone_is_told_how(trial: Trial, why: str) -> None:
-    decision = step(trial, booted(GOOD), ARMED)
+def test_a_candidate_that_is_gone_is_told_how(trial: Trial, instead: str, why: str) -> None:
+    decision = step(trial, booted(GOOD, instead=instead), ARMED)
     assert last_line(decision).startswith(f"condemned: {why}")
     marks = decision.trial.condemned
     assert [mark.reasons for mark in marks] == [()] * (1 if trial.candidate else 0)
@@ -849,7 +970,7 @@ def test_a_forgotten_case_says_so() -> None:
 
 
 CHOICES = st.sampled_from([GOOD, NEW, OTHER])
-WANTED = CHOICES | st.just(LACKING) | st.just(BLIND)
+WANTED = CHOICES | st.sampled_from([LACKING, HINDERED]) | st.just(BLIND)
 TRIALS = st.builds(
     Trial,
     phase=st.sampled_from(Phase),
@@ -858,6 +979,7 @@ TRIALS = st.builds(
     previous=st.sampled_from([GOOD.boot_set, OTHER.boot_set, None]),
     cordon=st.booleans(),
     candidate=CHOICES | st.none(),
+    replaced=CHOICES | st.none(),
     boot=st.sampled_from([HERE, LATER]),
     running=CHOICES | st.none(),
     condemned=st.lists(CHOICES.map(condemned), max_size=2).map(tuple),
@@ -867,7 +989,11 @@ TRIALS = st.builds(
 )
 EVENTS = st.one_of(
     st.builds(
-        booted, CHOICES | st.just(BLIND), st.sampled_from([HERE, LATER]), pending=st.booleans()
+        booted,
+        CHOICES | st.just(BLIND),
+        st.sampled_from([HERE, LATER]),
+        pending=st.booleans(),
+        instead=st.sampled_from(["", PICKED, FALLBACK]),
     ),
     st.builds(seen, WANTED),
     st.builds(judged, st.sampled_from([SOUND, WORSE, UNSURE]), st.sampled_from([HERE, LATER])),
@@ -937,8 +1063,9 @@ def test_what_a_pre_check_speaks_against_is_tried_only_with_the_operators_leave(
     trial: Trial, wanted: Choice | Unknown, policy: Policy
 ) -> None:
     after = step(trial, seen(wanted), policy)
-    if wanted == LACKING and any(isinstance(action, BootOnce) for action in after.todo):
-        assert LACKING.boot_set.fingerprint in trial.allowed
+    if any(isinstance(action, BootOnce) for action in after.todo):
+        assert wanted != HINDERED
+        assert wanted != LACKING or LACKING.boot_set.fingerprint in trial.allowed
 
 
 @DEEP

@@ -91,6 +91,13 @@ def test_a_failed_pre_check_speaks_against_it_until_the_operator_allows_it() -> 
     assert reasons(Trial(allowed=(NEW.boot_set.fingerprint,)), lacking) == ()
 
 
+def test_what_this_host_cannot_try_speaks_against_it_whatever_is_allowed() -> None:
+    hindered = replace(OUTLOOK, wanted=replace(LACKING, obstacles=("no one-shot reaches it",)))
+    assert reasons(outlook=hindered) == ("no one-shot reaches it", "ice is missing")
+    allowed = Trial(allowed=(NEW.boot_set.fingerprint,))
+    assert reasons(allowed, hindered) == ("no one-shot reaches it",)
+
+
 def test_a_damaged_known_good_speaks_against_it() -> None:
     damaged = replace(OUTLOOK, damage=("/lib/modules/6.1 is gone",))
     assert reasons(outlook=damaged) == ("the known-good is not whole: /lib/modules/6.1 is gone",)
