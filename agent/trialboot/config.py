@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar, get_type_hints
 
 from trialboot.core.language import Word
 from trialboot.core.proof import Target, parse_target
+from trialboot.core.protection import Level
 from trialboot.core.trial import Policy
 from trialboot.core.verdict import Patience
 from trialboot.errors import ConfigError, HostError
@@ -48,6 +49,26 @@ class Unsure(Word):
 
     STAY = "stay"
     ROLL_BACK = "roll-back"
+
+
+class Least(Word):
+    """How little protection an armed host may have: the levels of `core.protection` but `none`."""
+
+    FULL = "full"
+    PANIC_ONLY = "panic-only"
+    USERSPACE_ONLY = "userspace-only"
+
+    @property
+    def level(self) -> Level:
+        """The same as a level."""
+        return Level(str(self))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Boot:
+    """What is asked of the host itself before a boot set is tried on it."""
+
+    least_protection: Least = Least.USERSPACE_ONLY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +121,7 @@ class Config:
     """The whole file."""
 
     mode: Mode = Mode.OBSERVE
+    boot: Boot = field(default_factory=Boot)
     verify: Verify = field(default_factory=Verify)
     prove: Prove = field(default_factory=Prove)
     node: Node = field(default_factory=Node)

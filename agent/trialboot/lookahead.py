@@ -5,10 +5,12 @@ from typing import Final
 
 from trialboot.bootdetail import BootSide, hash_of, module_files, read_detail, read_kept
 from trialboot.bootfiles import boot_sets
+from trialboot.config import read_config
 from trialboot.content import Cache
 from trialboot.core.bootset import BootSet, Fingerprint, tree_identity, word_of
 from trialboot.core.change import Ahead, BootDetail, Change, InUse
 from trialboot.core.compare import changes, objections
+from trialboot.core.doctor import against_least
 from trialboot.core.facts import EntryId, Kernel, Unknown
 from trialboot.core.menu import (
     BOOT_WORD,
@@ -24,9 +26,10 @@ from trialboot.core.outlook import Outlook, Ran, Snapshot
 from trialboot.core.protection import Protection
 from trialboot.core.sentence import NOTHING_SEEN, sentence
 from trialboot.core.trial import FALLBACK, PICKED, Choice, Trial
-from trialboot.errors import HostError, VaultError
+from trialboot.errors import ConfigError, HostError, LoaderError, VaultError
 from trialboot.host import Host
 from trialboot.loaders.choice import is_controlled, loader_of
+from trialboot.loaders.interface import Loader
 from trialboot.readers import bootmenu, initrd, modules
 from trialboot.snapshot import guarded
 from trialboot.writers import store
@@ -68,34 +71,30 @@ def _side(host: Host, runs: Kernel, taken: Snapshot, cache: Cache) -> BootSide:
 
 
 def _look(side: BootSide, trial: Trial, ran: Ran | Unknown) -> Outlook:
+    loader = loader_of(side.host, side.menu)
+    able = loader if isinstance(loader, Unknown) else guarded(loader.protection)
     wanted = _wanted(side)
     base = _base(side, trial, ran)
     rows = _changes(side, trial, base, wanted, ran)
     unseen = _not_seen(side, base, wanted)
     said = _said(rows, unseen)
+    hinders = _obstacles(side.host, loader, able, wanted, rows)
     return Outlook(
         taken_at=side.snapshot.taken_at,
         boot=side.kernel.boot,
         running=ran if isinstance(ran, Unknown) else _choice_of(ran),
-        wanted=_as_choice(wanted, rows, said),
+        wanted=_as_choice(wanted, rows, said, hinders),
         next_entry=_next(side.menu),
         once_pending=isinstance(side.menu, Menu) and bool(side.menu.once),
         changes=rows,
         sentence=said,
-        protection=_protection(side),
+        protection=able,
         controlled=not isinstance(side.menu, Menu) or is_controlled(side.menu),
         evidence=side.snapshot.evidence,
         instead=_instead(side.kernel.command_line),
         damage=_damage(side, trial, base),
         not_seen=unseen,
     )
-
-
-def _protection(side: BootSide) -> Protection | Unknown:
-    if isinstance(side.menu, Unknown):
-        return side.menu
-    loader = loader_of(side.host, side.menu)
-    return loader if isinstance(loader, Unknown) else guarded(loader.protection)
 
 
 def _instead(command_line: str) -> str:
@@ -136,7 +135,10 @@ def _wanted(side: BootSide) -> _Wanted | Unknown:
 
 
 def _as_choice(
-    wanted: _Wanted | Unknown, rows: tuple[Change, ...] | Unknown, said: str
+    wanted: _Wanted | Unknown,
+    rows: tuple[Change, ...] | Unknown,
+    said: str,
+    obstacles: tuple[str, ...],
 ) -> Choice | Unknown:
     if isinstance(wanted, Unknown):
         return wanted
@@ -145,7 +147,27 @@ def _as_choice(
         boot_set=wanted.detail.boot_set,
         summary=said,
         objections=() if isinstance(rows, Unknown) else objections(rows),
+        obstacles=obstacles,
     )
+
+
+def _obstacles(
+    host: Host,
+    loader: Loader | Unknown,
+    able: Protection | Unknown,
+    wanted: _Wanted | Unknown,
+    rows: tuple[Change, ...] | Unknown,
+) -> tuple[str, ...]:
+    """Say why this host cannot try what it would boot next, whatever its operator allows."""
+    if isinstance(wanted, Unknown) or isinstance(loader, Unknown) or rows == ():
+        return ()  # a loader that is only read leaves the host in observe mode
+    try:
+        against = against_least(able, read_config(host).boot.least_protection.level)
+        return (*against, *loader.against(wanted.entry.entry))
+    except ConfigError as error:
+        return (f"the least protection is not known: {error}",)
+    except LoaderError as error:
+        return (str(error),)
 
 
 # --- what changes -----------------------------------------------------------------------------

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from trialboot.config import (
     PATH,
+    Boot,
     Config,
+    Least,
     Mode,
     Node,
     Prove,
@@ -25,6 +27,7 @@ from trialboot.host import Host
 
 DEFAULTS = Config(
     mode=Mode.OBSERVE,
+    boot=Boot(least_protection=Least.USERSPACE_ONLY),
     verify=Verify(
         minimum_settle_seconds=60.0,
         settle_seconds=30.0,
@@ -43,6 +46,9 @@ DEFAULTS = Config(
 
 WHOLE = """
 mode = "armed"
+
+[boot]
+least_protection = "panic-only"
 
 [verify]
 minimum_settle_seconds = 1
@@ -97,6 +103,7 @@ def test_a_section_without_keys_is_all_defaults() -> None:
 def test_every_key_is_read() -> None:
     assert parse_config(WHOLE) == Config(
         mode=Mode.ARMED,
+        boot=Boot(least_protection=Least.PANIC_ONLY),
         verify=Verify(
             minimum_settle_seconds=1.0,
             settle_seconds=2.5,
@@ -119,8 +126,20 @@ def test_every_key_is_read() -> None:
 
 
 def test_the_whole_file_above_has_every_key() -> None:
-    for section in (Config, Verify, Prove, Node):
+    for section in (Config, Boot, Verify, Prove, Node):
         assert [f.name for f in fields(section) if f.name not in WHOLE] == []
+
+
+@pytest.mark.parametrize("word", ["'none'", "'all'", "1"])
+def test_the_least_protection_is_a_level_that_protects(word: str) -> None:
+    assert refused(f"[boot]\nleast_protection = {word}\n") == (
+        f'{PATH}: boot.least_protection must be "full" or "panic-only" or "userspace-only", '
+        f"not {word}"
+    )
+
+
+def test_each_least_protection_is_a_level() -> None:
+    assert [str(least.level) for least in Least] == [str(least) for least in Least]
 
 
 def test_seconds_are_numbers_of_one_kind() -> None:

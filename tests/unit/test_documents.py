@@ -93,6 +93,7 @@ def test_the_shipped_configuration_names_every_key_with_its_default() -> None:
     found = tomllib.loads(told)
     flat = {
         **{key: value for key, value in found.items() if not isinstance(value, dict)},
+        **{f"boot.{key}": value for key, value in found.get("boot", {}).items()},
         **{f"verify.{key}": value for key, value in found.get("verify", {}).items()},
         **{f"prove.{key}": value for key, value in found.get("prove", {}).items()},
         **{f"node.{key}": value for key, value in found.get("node", {}).items()},

@@ -22,6 +22,7 @@ from tests.unit.workers.debian_host import (
     menu_of,
 )
 from trialboot import lookahead, snapshot
+from trialboot.config import PATH as CONFIG
 from trialboot.content import file_sha256
 from trialboot.core.bootset import BootSet
 from trialboot.core.change import Area
@@ -318,6 +319,61 @@ def test_the_protection_is_told_with_the_outlook(tmp_path: Path) -> None:
     protection = look(debian(tmp_path)).protection
     assert isinstance(protection, Protection)
     assert protection.level == "panic-only"
+
+
+# --- what this host cannot try ------------------------------------------------------------------
+
+BTRFS: Final = "29 1 0:25 / / rw - btrfs /dev/sda2 rw\n"
+
+
+def obstacles(host: Debian) -> tuple[str, ...]:
+    wanted = look(host).wanted
+    assert isinstance(wanted, Choice)
+    return wanted.obstacles
+
+
+def upgraded(root: Path) -> Debian:
+    host = debian(root)
+    look(host)
+    host.install_kernel(NEW)
+    host.menu(NEW)
+    return host
+
+
+def test_a_host_that_reaches_its_least_protection_may_try_a_change(tmp_path: Path) -> None:
+    host = upgraded(tmp_path)
+    assert obstacles(host) == ()
+    host.write(CONFIG, '[boot]\nleast_protection = "panic-only"\n')
+    assert obstacles(host) == ()
+
+
+def test_below_the_least_protection_no_change_is_tried(tmp_path: Path) -> None:
+    host = upgraded(tmp_path)
+    host.write(CONFIG, '[boot]\nleast_protection = "full"\n')
+    (why,) = obstacles(host)
+    assert why.startswith("protection panic-only is below boot.least_protection «full»: ")
+    assert "hardware watchdog" in why
+
+
+def test_where_no_one_shot_can_be_relied_on_nothing_is_tried(tmp_path: Path) -> None:
+    host = upgraded(tmp_path)
+    host.write("/proc/self/mountinfo", BTRFS)
+    assert obstacles(host)[0] == "GRUB cannot write its environment block on btrfs"
+
+
+def test_a_least_protection_that_cannot_be_read_is_not_taken_for_the_default(
+    tmp_path: Path,
+) -> None:
+    host = upgraded(tmp_path)
+    host.write(CONFIG, "[boot]\nleast = 1\n")
+    (why,) = obstacles(host)
+    assert "unknown key: boot.least" in why
+
+
+def test_without_a_change_there_is_nothing_that_could_not_be_tried(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    host.write("/proc/self/mountinfo", BTRFS)
+    assert obstacles(host) == ()
 
 
 # --- the known-good -----------------------------------------------------------------------------

@@ -312,8 +312,10 @@ def _with_refusal(trial: Trial, event: Seen) -> Trial:
     """Remember in observe mode what a pre-check speaks against: nothing holds it back there."""
     if isinstance(event.wanted, Unknown):
         return trial
-    if _is_refused(trial, event.wanted):
-        return _refuse(trial, event.at, event.wanted).trial
+    # Nothing is tried in observe mode: what only hinders a trial is no news of the next boot.
+    wanted = replace(event.wanted, obstacles=())
+    if _is_refused(trial, wanted):
+        return _refuse(trial, event.at, wanted).trial
     return replace(trial, refused=None)
 
 

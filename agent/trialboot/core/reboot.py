@@ -1,6 +1,7 @@
 """Whether this host may be rebooted now, for people, scripts and reboot daemons such as kured."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from trialboot.core.change import Area, Change, Risk
 from trialboot.core.facts import Unknown
@@ -53,7 +54,8 @@ def _next(trial: Trial, outlook: Outlook | None) -> Iterator[str]:
         yield f"what the next boot loads is not known: {outlook.wanted.why}"
     else:
         # Also where the known-good boots instead: the change is not what the next boot brings.
-        yield from against_trial(trial, outlook.wanted)
+        hinders = outlook.wanted.obstacles if trial.pinned else ()
+        yield from against_trial(trial, replace(outlook.wanted, obstacles=hinders))
     yield from (f"the known-good is not whole: {why}" for why in outlook.damage)
     if not isinstance(outlook.changes, Unknown):
         yield from _elsewhere(outlook.changes)

@@ -119,6 +119,14 @@ class Grub:
         if self.state().known_good:
             self._regenerate(Fingerprint(""))
 
+    def against(self, entry: EntryId) -> tuple[str, ...]:
+        """Say why this entry cannot be booted once; the host's own limits are `protection`'s."""
+        try:
+            self._check_bootable(_listed(self.state(), entry))
+        except LoaderError as error:
+            return (str(error),)
+        return ()
+
     def refresh(self) -> None:
         """Have the menu made anew from what the host is set to, checked and renamed into place."""
         self._regenerate(Fingerprint(self.state().known_good))

@@ -35,6 +35,10 @@ class Loader(Protocol):
         """Give the host its own menu and default back."""
         ...
 
+    def against(self, entry: EntryId) -> tuple[str, ...]:
+        """Say why this entry cannot be booted once on this host; empty where it can."""
+        ...
+
     def protection(self) -> Protection:
         """Tell what this host can survive with this loader."""
         ...

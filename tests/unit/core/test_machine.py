@@ -583,6 +583,10 @@ def test_what_this_host_cannot_try_is_told_once_and_no_leave_helps() -> None:
     assert outcome(still.trial, seen(NEW)) == (Phase.ARMED, PIN_AND_TRY)
 
 
+def test_in_observe_mode_nothing_is_tried_and_nothing_hinders_it() -> None:
+    assert step(FRESH, seen(HINDERED), OBSERVE).trial.refused is None
+
+
 def test_in_observe_mode_a_refusal_is_remembered_too_and_can_be_allowed() -> None:
     seen_lacking = step(FRESH, seen(LACKING), OBSERVE)
     assert (seen_lacking.trial.refused, seen_lacking.todo) == (REFUSED, ())

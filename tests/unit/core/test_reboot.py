@@ -93,9 +93,15 @@ def test_a_failed_pre_check_speaks_against_it_until_the_operator_allows_it() -> 
 
 def test_what_this_host_cannot_try_speaks_against_it_whatever_is_allowed() -> None:
     hindered = replace(OUTLOOK, wanted=replace(LACKING, obstacles=("no one-shot reaches it",)))
-    assert reasons(outlook=hindered) == ("no one-shot reaches it", "ice is missing")
-    allowed = Trial(allowed=(NEW.boot_set.fingerprint,))
+    pinned = Trial(pinned=True)
+    assert reasons(pinned, hindered) == ("no one-shot reaches it", "ice is missing")
+    allowed = Trial(pinned=True, allowed=(NEW.boot_set.fingerprint,))
     assert reasons(allowed, hindered) == ("no one-shot reaches it",)
+
+
+def test_where_nothing_is_tried_nothing_hinders_a_trial() -> None:
+    hindered = replace(OUTLOOK, wanted=replace(NEW, obstacles=("no one-shot reaches it",)))
+    assert reasons(outlook=hindered) == ()
 
 
 def test_a_damaged_known_good_speaks_against_it() -> None:
