@@ -1,20 +1,20 @@
 """One boot set in detail: what a menu entry would load now, or what was kept of one."""
 
-import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trialboot.bootfiles import boot_sets
 from trialboot.content import Cache, file_sha256, is_module, read_tree
-from trialboot.core.bootset import BootSet, plain_command_line, tree_identity
+from trialboot.core.bootset import BootSet, initrd_identity, plain_command_line, tree_identity
 from trialboot.core.change import BootDetail
 from trialboot.core.facts import Kernel, ModuleTree, Tree, Unknown
 from trialboot.core.menu import Menu, MenuEntry
 from trialboot.core.outlook import Snapshot
+from trialboot.covered import modules_folder
 from trialboot.host import Host
 from trialboot.readers import bootmenu, initrd, kernel, kernelconfig, modules
 from trialboot.snapshot import guarded
-from trialboot.writers.vault import layout
+from trialboot.writers.vault import layout, parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +59,19 @@ def read_kept(side: BootSide, kept: BootSet) -> BootDetail | Unknown:
     tree = _kept_modules(side, kept)
     if isinstance(tree, Unknown):
         return tree
+    initrds = parts.initrds_of(side.host, kept)
     return BootDetail(
         boot_set=kept,
         firmware=firmware,
         modules=tree,
         options=kernelconfig.read_options(side.host, kept.release),
-        microcode=_microcode(side, [_kept_initrd(side.host, kept)] if kept.initrd else []),
+        microcode=initrds if isinstance(initrds, Unknown) else _microcode(side, initrds),
     )
 
 
 def module_files(side: BootSide, release: str) -> Tree:
     """Hash the modules of a release. Raises `OSError`."""
-    folder = side.host.path(f"/lib/modules/{release}")
+    folder = side.host.path(modules_folder(side.host, release))
     return read_tree(folder, cache=side.cache, wanted=is_module)
 
 
@@ -90,7 +91,7 @@ def _whole(
     release = banner.split(" ", 1)[0]
     firmware = side.snapshot.firmware
     content = guarded(lambda: module_files(side, release))
-    tree = _module_tree(side, release, f"/lib/modules/{release}")
+    tree = _module_tree(side, release, modules_folder(side.host, release))
     if isinstance(firmware, Unknown):
         return firmware
     if isinstance(content, Unknown):
@@ -101,7 +102,7 @@ def _whole(
         boot_set=BootSet(
             release=release,
             kernel=identities[0],
-            initrd=_joined(identities[1:]),
+            initrd=initrd_identity(identities[1:]),
             modules=tree_identity(content),
             firmware=tree_identity(firmware),
             command_line=plain_command_line(entry.arguments),
@@ -112,13 +113,6 @@ def _whole(
         microcode=_microcode(side, files[1:]),
         build=kernel.parse_build(banner),
     )
-
-
-def _joined(identities: list[str]) -> str:
-    """Give one identity for all initrds of an entry: the loader joins them, in their order."""
-    if len(identities) < 2:  # noqa: PLR2004  one is its own identity
-        return "".join(identities)
-    return hashlib.sha256("\n".join(identities).encode()).hexdigest()
 
 
 def _banner_of(image: Path) -> str | Unknown:
@@ -136,17 +130,13 @@ def _kept_modules(side: BootSide, kept: BootSet) -> ModuleTree | Unknown:
     return _module_tree(side, kept.release, place)
 
 
-def _kept_initrd(host: Host, kept: BootSet) -> str:
-    return f"{boot_sets(host)}/{kept.fingerprint}/{layout.INITRD}"
-
-
 def _module_tree(side: BootSide, release: str, folder: str) -> ModuleTree | Unknown:
     return modules.read_module_tree(
         side.host, release, side.wanted_modules, side.aliases, folder=folder, cache=side.cache
     )
 
 
-def _microcode(side: BootSide, paths: list[str]) -> tuple[tuple[str, str], ...] | Unknown:
+def _microcode(side: BootSide, paths: Sequence[str]) -> tuple[tuple[str, str], ...] | Unknown:
     """Read the microcode of all initrds: of two files with one name the kernel takes the first."""
     found: dict[str, str] = {}
     for path in paths:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from trialboot.bootdetail import BootSide, hash_of, module_files, read_detail, read_kept
-from trialboot.bootfiles import boot_sets
 from trialboot.config import read_config
 from trialboot.content import Cache
 from trialboot.core.bootset import BootSet, Fingerprint, tree_identity, word_of
@@ -33,7 +32,7 @@ from trialboot.loaders.interface import Loader
 from trialboot.readers import bootmenu, initrd, modules
 from trialboot.snapshot import guarded
 from trialboot.writers import store
-from trialboot.writers.vault import bootsets, layout, moduletrees
+from trialboot.writers.vault import bootsets, layout, moduletrees, parts
 
 _RAN: Final = f"{store.STATE}/ran.json"
 
@@ -336,12 +335,10 @@ def _damage(side: BootSide, trial: Trial, base: BootDetail | Unknown) -> tuple[s
     good = trial.known_good
     if good is None or not trial.pinned:
         return ()
-    folder = f"{boot_sets(side.host)}/{good.fingerprint}"
     return tuple(
         why
         for why in (
-            _other_file(side, f"{folder}/{layout.KERNEL}", good.kernel),
-            _other_file(side, f"{folder}/{layout.INITRD}", good.initrd),
+            *_other_files(side, good),
             _other_firmware(side, good, base),
             _lost_modules(side, good),
             _lost_entry(side, good),
@@ -350,9 +347,14 @@ def _damage(side: BootSide, trial: Trial, base: BootDetail | Unknown) -> tuple[s
     )
 
 
+def _other_files(side: BootSide, good: BootSet) -> tuple[str, ...]:
+    wanted = parts.boot_parts(side.host, good.fingerprint)
+    if isinstance(wanted, Unknown):
+        return (wanted.why,)
+    return tuple(_other_file(side, path, identity) for path, identity in wanted)
+
+
 def _other_file(side: BootSide, path: str, identity: str) -> str:
-    if not identity:
-        return ""
     if not side.host.exists(path):
         return f"{path} is gone"
     found = guarded(lambda: hash_of(side, path))

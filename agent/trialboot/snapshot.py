@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from trialboot.content import Cache, read_tree
 from trialboot.core.facts import Kernel, Module, Package, Unknown
 from trialboot.core.outlook import Snapshot
 from trialboot.core.transaction import Condition
+from trialboot.covered import firmware_folder
 from trialboot.errors import HostError
 from trialboot.host import Host
 from trialboot.readers import (
@@ -23,9 +24,6 @@ from trialboot.readers import (
 )
 from trialboot.readers.equipment import inventory
 
-PACKAGED_FIRMWARE: Final = "/run/trialboot/packaged-firmware"
-KEPT_FIRMWARE_MOUNTED: Final = "/run/trialboot/kept-firmware-mounted"
-_FIRMWARE: Final = "/lib/firmware"
 _T = TypeVar("_T")
 
 
@@ -50,15 +48,6 @@ def take(host: Host, cache: Cache) -> Snapshot:
         boot_next=efi.read_boot_next(host),
         evidence=evidence.read_evidence(host),
     )
-
-
-def firmware_folder(host: Host) -> str:
-    """Name the folder with the packages' own firmware.
-
-    On a known-good boot the kept tree lies over /lib/firmware, until a package manager begins; the
-    packages' tree is then where the known-good's initrd bound it before (packaging/initramfs).
-    """
-    return PACKAGED_FIRMWARE if host.exists(KEPT_FIRMWARE_MOUNTED) else _FIRMWARE
 
 
 def guarded(read: Callable[[], _T]) -> _T | Unknown:

@@ -63,7 +63,7 @@ def _write(path: Path, number: int) -> None:
 def _sources(*, modules: bool) -> Sources:
     return Sources(
         kernel="/boot/vmlinuz",
-        initrd="/boot/initrd.img",
+        initrds=("/boot/initrd.img",),
         firmware="/lib/firmware",
         modules=f"/lib/modules/{_RELEASE}" if modules else "",
     )

@@ -19,7 +19,7 @@ from trialboot.host import Host
 from trialboot.loaders.grub import Grub
 from trialboot.workers import snapshot as snapshot_worker
 from trialboot.writers import contentcache, store
-from trialboot.writers.vault import bootsets, layout
+from trialboot.writers.vault import bootsets, parts
 from trialboot.writers.vault.bootsets import Sources
 
 LOADED: Final = 150
@@ -178,7 +178,7 @@ def _make_known_good(root: Path) -> None:
     assert isinstance(outlook.running, Choice), outlook.running
     good = outlook.running.boot_set
     bootsets.keep(host, good, _sources(good.release), cache)
-    Grub(host).install(good.fingerprint, good, layout.firmware_of(good.fingerprint))
+    Grub(host).install(parts.boot_files(host, good.fingerprint))
     contentcache.save(host, cache)
     trial = Trial(known_good=good, pinned=True, running=outlook.running)
     store.save_decision(host, Decision(trial=replace(trial, boot=outlook.boot)))
@@ -187,7 +187,7 @@ def _make_known_good(root: Path) -> None:
 def _sources(release: str) -> Sources:
     return Sources(
         kernel=f"/boot/vmlinuz-{release}",
-        initrd=f"/boot/initrd.img-{release}",
+        initrds=(f"/boot/initrd.img-{release}",),
         firmware="/lib/firmware",
         modules=f"/lib/modules/{release}",
     )

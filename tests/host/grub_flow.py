@@ -14,7 +14,7 @@ from trialboot.core.facts import EntryId
 from trialboot.core.menu import KNOWN_GOOD, Menu, Resolved, next_entry, wanted_entry
 from trialboot.host import Host
 from trialboot.loaders.grub import Grub
-from trialboot.writers.vault import bootsets, layout
+from trialboot.writers.vault import bootsets, parts
 
 PACKAGING = Path(__file__).parents[2] / "packaging"
 RELEASES = ("6.1.0-56-amd64", "6.12.117-amd64")
@@ -90,9 +90,9 @@ def arm(grub: Grub, work: Path) -> dict[str, object]:
         firmware=tree_identity(read_tree(firmware)),
         command_line='root=UUID=x ro "dyndbg=file x.c +p" quiet a;b panic=10',
     )
-    sources = bootsets.Sources(kernel=kernel, initrd=initrd, firmware=str(firmware))
+    sources = bootsets.Sources(kernel=kernel, initrds=(initrd,), firmware=str(firmware))
     bootsets.keep(grub.host, boot_set, sources)
-    grub.install(boot_set.fingerprint, boot_set, layout.firmware_of(boot_set.fingerprint))
+    grub.install(parts.boot_files(grub.host, boot_set.fingerprint))
     candidate = EntryId(told(grub.state())[1])
     grub.point(default=KNOWN_GOOD, once=candidate)
     return {"candidate": candidate, "fingerprint": boot_set.fingerprint}

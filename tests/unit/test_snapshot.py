@@ -383,7 +383,9 @@ def pinned(host: Debian) -> tuple[BootSet, Trial]:
     """Keep what runs, and boot what was kept."""
     good = set_of(look(host).running)
     sources = Sources(
-        kernel=f"/boot/vmlinuz-{OLD}", initrd=f"/boot/initrd.img-{OLD}", firmware="/lib/firmware"
+        kernel=f"/boot/vmlinuz-{OLD}",
+        initrds=(f"/boot/initrd.img-{OLD}",),
+        firmware="/lib/firmware",
     )
     bootsets.keep(host.host, good, sources)
     return good, Trial(known_good=good, pinned=True)

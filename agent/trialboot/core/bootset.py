@@ -1,6 +1,7 @@
 """What one boot loads, and the fingerprint that tells two boot sets apart by content."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Final, NewType
 
@@ -26,7 +27,7 @@ class BootSet:
     kernel: str
     """SHA-256 of the kernel image."""
     initrd: str
-    """SHA-256 of the initrd; empty where the entry names none."""
+    """SHA-256 of the initrd, of several `initrd_identity`; empty where the entry names none."""
     modules: str
     """Identity of the module tree (`tree_identity`)."""
     firmware: str
@@ -39,6 +40,31 @@ class BootSet:
         """Hash over the identities, not the paths: a copy of a boot set is that boot set."""
         identities = "\0".join(astuple(self)).encode("utf-8", _ANY_NAME)
         return Fingerprint(hashlib.sha256(identities).hexdigest())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptBoot:
+    """What a boot loader needs of a kept boot set, so that none knows the vault's names."""
+
+    boot_set: BootSet
+    kernel: str
+    """A path of the host, as those of the initrds are; all on a file system that it reads."""
+    initrds: tuple[str, ...] = ()
+    """In the order of loading. The last is ours, where there is a tree to bind."""
+    words: tuple[str, ...] = ()
+    """`trialboot.*`: which boot set this is, and where its trees lie."""
+
+    @property
+    def command_line(self) -> str:
+        """Give the whole command line of the known-good entry."""
+        return " ".join((self.boot_set.command_line, *self.words)).strip()
+
+
+def initrd_identity(initrds: Sequence[str]) -> str:
+    """Give one identity for all initrds of an entry: the loader joins them, in their order."""
+    if len(initrds) < 2:  # noqa: PLR2004  one is its own identity
+        return "".join(initrds)
+    return hashlib.sha256("\n".join(initrds).encode()).hexdigest()
 
 
 def tree_identity(tree: Tree) -> str:

@@ -30,6 +30,7 @@ BOOT_WORD: Final = "trialboot.boot"
 FIRMWARE_WORD: Final = "trialboot.firmware"
 INSTEAD_WORD: Final = "trialboot.instead"
 """Added to the known-good's command line where a one-shot was consumed and not booted."""
+MODULES_WORD: Final = "trialboot.modules"
 
 _DIGITS: Final = 10
 """No index has so many: int() refuses numbers of some thousand digits."""

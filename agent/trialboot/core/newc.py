@@ -17,6 +17,7 @@ _FIELDS: Final = re.compile(rb"[0-9A-Fa-f]{104}")
 _FOLDER: Final = 0o040755
 _FILE: Final = 0o100000
 _END: Final = "TRAILER!!!"
+_LENT: Final = "usr"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +60,16 @@ def name_of(raw: bytes) -> str:
 
 
 def archive(files: Mapping[str, tuple[int, bytes]]) -> bytes:
-    """Pack files (path -> permissions, content), with their folders, always to the same bytes."""
+    """Pack files (path -> permissions, content), with their folders, always to the same bytes.
+
+    Below usr/ no folder is packed: they are those of the initrd before it, and dracut has links
+    among them, which the kernel would replace by the folder (init/initramfs.c, clean_path). A
+    file whose folder is not there it leaves out.
+    """
     members: dict[str, tuple[int, bytes]] = {}
     for path, (permissions, content) in sorted(files.items()):
         parts = path.split("/")
-        for depth in range(1, len(parts)):
+        for depth in range(1, len(parts) if parts[0] != _LENT else 1):
             members.setdefault("/".join(parts[:depth]), (_FOLDER, b""))
         members[path] = (_FILE | permissions, content)
     packed = [_member(n, path, *what) for n, (path, what) in enumerate(members.items(), 1)]

@@ -17,14 +17,12 @@ from trialboot.bootfiles import (
     read_environment,
     read_menu,
 )
-from trialboot.core.bootset import BootSet, Fingerprint
+from trialboot.core.bootset import Fingerprint, KeptBoot
 from trialboot.core.facts import EntryId, Unknown
 from trialboot.core.grub import format_environment, parse_environment, parse_menu
 from trialboot.core.grubwords import as_script
 from trialboot.core.menu import (
     ADMIN_SAVED,
-    BOOT_WORD,
-    FIRMWARE_WORD,
     GRUB,
     KNOWN_GOOD,
     SAVED,
@@ -91,9 +89,10 @@ class Grub:
         self._write(values)
         self._check_reached(default, once)
 
-    def install(self, fingerprint: Fingerprint, boot_set: BootSet, firmware: str) -> EntryId:
+    def install(self, kept: KeptBoot) -> EntryId:
         """Make a kept boot set the known-good entry, the first of the menu."""
-        script = _known_good_script(self.host, fingerprint, boot_set, firmware)
+        fingerprint = kept.boot_set.fingerprint
+        script = _known_good_script(self.host, kept)
         path = self.host.path(KNOWN_GOOD_FILE)
         before = path.read_bytes() if path.exists() else None
         if before == script and self._installed(fingerprint):
@@ -312,27 +311,19 @@ def _put_back(path: Path, before: bytes | None) -> None:
         write_durably(path, before, mode=0o644)
 
 
-def _known_good_script(
-    host: Host, fingerprint: Fingerprint, boot_set: BootSet, firmware: str
-) -> bytes:
+def _known_good_script(host: Host, kept: KeptBoot) -> bytes:
     """Write what 09_trialboot reads: shell words, each in quotes."""
-    folder = f"{BOOT_SETS}/{fingerprint}"
-    initrds = [f"{folder}/initrd.img"] if boot_set.initrd else []
-    words = [boot_set.command_line, f"{BOOT_WORD}={fingerprint}"]
-    if firmware and boot_set.initrd:
-        initrds.append(f"{folder}/firmware.cpio")
-        words.append(f"{FIRMWARE_WORD}={firmware}")
-    for file in (f"{folder}/vmlinuz", *initrds):
+    for file in (kept.kernel, *kept.initrds):
         if not host.exists(file):
             raise LoaderError(f"{file} is not there: the boot set is not kept")
-    command_line = as_script(" ".join(words))
+    command_line = as_script(kept.command_line)
     if isinstance(command_line, Unknown):
         raise LoaderError(command_line.why)
     values = {
-        "RELEASE": boot_set.release,
-        "FINGERPRINT": fingerprint,
-        "KERNEL": f"{folder}/vmlinuz",
-        "INITRDS": " ".join(initrds),
+        "RELEASE": kept.boot_set.release,
+        "FINGERPRINT": kept.boot_set.fingerprint,
+        "KERNEL": kept.kernel,
+        "INITRDS": " ".join(kept.initrds),
         "COMMAND_LINE": command_line,
     }
     lines = "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())

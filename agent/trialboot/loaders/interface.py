@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from trialboot.core.bootset import BootSet, Fingerprint
+from trialboot.core.bootset import KeptBoot
 from trialboot.core.facts import EntryId
 from trialboot.core.menu import Menu
 from trialboot.core.protection import Protection
@@ -27,8 +27,8 @@ class Loader(Protocol):
         """Take a one-shot back."""
         ...
 
-    def install(self, fingerprint: Fingerprint, boot_set: BootSet, firmware: str) -> EntryId:
-        """Make a kept boot set the known-good entry; `firmware` is its kept tree, or empty."""
+    def install(self, kept: KeptBoot) -> EntryId:
+        """Make a kept boot set the known-good entry."""
         ...
 
     def remove(self) -> None:

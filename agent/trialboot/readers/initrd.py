@@ -9,6 +9,7 @@ from typing import Final
 
 from trialboot.core.facts import Unknown
 from trialboot.core.newc import HEADER, Member, member_at, name_of
+from trialboot.covered import modules_folder
 from trialboot.errors import HostError
 from trialboot.host import Host
 
@@ -59,7 +60,7 @@ def _newer(host: Host, release: str, made: int) -> Iterator[str]:
     for name in _listed(host):
         if host.path(f"{_LISTS}/{name}").stat().st_mtime_ns > made:
             yield f"the package {name.removesuffix('.list')}"
-    dependencies = f"/lib/modules/{release}/modules.dep"
+    dependencies = f"{modules_folder(host, release)}/modules.dep"
     if host.exists(dependencies) and host.path(dependencies).stat().st_mtime_ns > made:
         yield f"the modules of {release}"
     for folder in _CONFIGURATION:

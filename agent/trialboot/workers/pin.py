@@ -8,7 +8,7 @@ import sys
 from contextlib import suppress
 from itertools import takewhile
 
-from trialboot import snapshot
+from trialboot import covered
 from trialboot.bootfiles import host_path, read_menu
 from trialboot.content import Cache
 from trialboot.core.actions import (
@@ -31,7 +31,7 @@ from trialboot.loaders.choice import loader_of
 from trialboot.loaders.interface import Loader
 from trialboot.workers import oneshot
 from trialboot.writers import aptprotection, contentcache, store
-from trialboot.writers.vault import bootsets, layout, moduletrees
+from trialboot.writers.vault import bootsets, covers, moduletrees, parts
 from trialboot.writers.vault.bootsets import Sources
 
 
@@ -97,18 +97,17 @@ def _keep(host: Host, loader: Loader, wanted: Choice, cache: Cache) -> None:
 
 
 def _sources(host: Host, entry: MenuEntry, release: str) -> Sources:
-    if len(entry.initrds) > 1:
-        raise VaultError(f"«{entry.entry}» has several initrds: such a boot set is not kept yet")
     places = [host_path(host, path) for path in (entry.kernel, *entry.initrds)]
     for place in places:
         if isinstance(place, Unknown):
             raise VaultError(place.why)
     files = [place for place in places if isinstance(place, str)]
-    modules = f"{layout.MODULES}/{release}"
+    bare = covers.uncover(host)
+    modules = f"{covered.MODULES}/{release}" if bare else covered.modules_folder(host, release)
     return Sources(
         kernel=files[0],
-        initrd=files[1] if len(files) > 1 else "",
-        firmware=snapshot.firmware_folder(host),
+        initrds=tuple(files[1:]),
+        firmware=covered.FIRMWARE if bare else covered.firmware_folder(host),
         modules=modules if host.exists(modules) else "",
     )
 
@@ -132,7 +131,7 @@ def _mend(host: Host, loader: Loader, boot_set: BootSet, cache: Cache) -> None:
 
 
 def _boot_kept(host: Host, loader: Loader, boot_set: BootSet) -> None:
-    loader.install(boot_set.fingerprint, boot_set, str(layout.firmware_of(boot_set.fingerprint)))
+    loader.install(parts.boot_files(host, boot_set.fingerprint))
     loader.make_default(KNOWN_GOOD)
     try:
         aptprotection.protect(host, boot_set.release)

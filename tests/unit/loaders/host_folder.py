@@ -90,7 +90,7 @@ class Node:
     def sources(self, release: str = "6.1.0-56-amd64") -> Sources:
         return Sources(
             kernel=f"/boot/vmlinuz-{release}",
-            initrd=f"/boot/initrd.img-{release}",
+            initrds=(f"/boot/initrd.img-{release}",),
             firmware="/lib/firmware",
         )
 

@@ -22,7 +22,7 @@ from trialboot.errors import LoaderError
 from trialboot.loaders.grub import Grub
 from trialboot.loaders.interface import Loader
 from trialboot.readers.bootmenu import host_path
-from trialboot.writers.vault import bootsets, layout
+from trialboot.writers.vault import bootsets, layout, parts
 
 
 def tree(root: Path) -> dict[Path, bytes]:
@@ -35,8 +35,7 @@ def kept(node: Node) -> Grub:
 
 
 def install(node: Node, grub: Grub) -> EntryId:
-    boot_set = node.boot_set()
-    return grub.install(boot_set.fingerprint, boot_set, layout.firmware_of(boot_set.fingerprint))
+    return grub.install(parts.boot_files(node.host, node.boot_set().fingerprint))
 
 
 def environment(node: Node) -> object:
@@ -191,8 +190,11 @@ def test_an_environment_that_is_a_link_is_refused(tmp_path: Path) -> None:
 
 def test_a_boot_set_that_is_not_kept_is_refused(tmp_path: Path) -> None:
     node = make_node(tmp_path)
+    grub = kept(node)
+    files = parts.boot_files(node.host, node.boot_set().fingerprint)
+    bootsets.drop(node.host, files.boot_set.fingerprint)
     with pytest.raises(LoaderError, match="not kept"):
-        install(node, Grub(node.host))
+        grub.install(files)
 
 
 @pytest.mark.parametrize("tool", ["grub-mkconfig", "grub-script-check"])
@@ -236,21 +238,21 @@ def test_a_new_known_good_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     bootsets.keep(node.host, new, node.sources("6.12.117-amd64"))
     node.mkconfig.refuse = "grub-mkconfig"
     with pytest.raises(LoaderError):
-        grub.install(new.fingerprint, new, "")
+        grub.install(parts.boot_files(node.host, new.fingerprint))
     assert grub.state().known_good == old
     node.mkconfig.refuse = ""
-    grub.install(new.fingerprint, new, "")
+    grub.install(parts.boot_files(node.host, new.fingerprint))
     assert grub.state().known_good == new.fingerprint
-    assert len(boots(node).entry.initrds) == 1
+    assert len(boots(node).entry.initrds) == 2
 
 
 def test_an_odd_quote_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     node = make_node(tmp_path)
     grub = kept(node)
-    boot_set = node.boot_set()
-    odd = replace(boot_set, command_line='"')
+    files = parts.boot_files(node.host, node.boot_set().fingerprint)
+    odd = replace(files, boot_set=replace(files.boot_set, command_line='"'))
     with pytest.raises(LoaderError, match="odd number"):
-        grub.install(boot_set.fingerprint, odd, "")
+        grub.install(odd)
 
 
 def test_an_unreadable_menu_is_told(tmp_path: Path) -> None:

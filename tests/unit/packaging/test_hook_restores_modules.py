@@ -55,6 +55,7 @@ class Place:
         for name, value in (
             ("spool", str(self.spool)),
             ("kept_firmware_mounted", str(self.root / "no-flag")),
+            ("kept_modules_mounted", str(self.root / "no-flag")),
             ("known_good", str(self.known_good)),
             ("kept_sets", str(self.root / "kept")),
             ("module_trees", str(self.trees)),

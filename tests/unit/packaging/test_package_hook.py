@@ -29,6 +29,9 @@ MOUNTS = """\
 22 1 254:2 / / rw,relatime - ext4 /dev/vda2 rw
 30 22 254:2 /usr/lib/firmware /run/trialboot/packaged-firmware ro - ext4 /dev/vda2 rw
 31 22 254:2 /usr/lib/trialboot/kept/f261/firmware /usr/lib/firmware ro - ext4 /dev/vda2 rw
+32 22 254:2 /usr/lib/modules /run/trialboot/packaged-modules ro - ext4 /dev/vda2 rw
+33 22 254:2 /usr/lib/trialboot/kept/f261/modules/6.1 /usr/lib/modules/6.1 ro - ext4 /dev/vda2 rw
+34 22 254:2 /usr/lib/trialboot/kept/f261/modules /usr/lib/modules ro - ext4 /dev/vda2 rw
 40 22 0:33 /kept/lib/firmware /lib/firmware rw - tmpfs somebody-elses rw
 """
 
@@ -40,6 +43,7 @@ class Place:
         self.spool = folder / "spool"
         self.spool.mkdir(mode=0o700)
         self.flag = folder / "kept-firmware-mounted"
+        self.modules_flag = folder / "kept-modules-mounted"
         self.mounts = folder / "mountinfo"
         self.mounts.write_text(MOUNTS)
         self.mark = folder / "run/plan-touches-boot"
@@ -55,6 +59,7 @@ class Place:
         for name, value in (
             ("spool", str(self.spool)),
             ("kept_firmware_mounted", str(self.flag)),
+            ("kept_modules_mounted", str(self.modules_flag)),
             ("mounts", str(self.mounts)),
             ("plan_touches_boot", str(self.mark)),
             ("processes", str(self.processes)),
@@ -222,7 +227,15 @@ def test_unknown_events_are_nothing(place: Place, words: list[str]) -> None:
     assert place.names() == []
 
 
-MOVED = ["spool", "kept_firmware_mounted", "most_notes", "hook", "plan_touches_boot", "processes"]
+MOVED = [
+    "spool",
+    "kept_firmware_mounted",
+    "kept_modules_mounted",
+    "most_notes",
+    "hook",
+    "plan_touches_boot",
+    "processes",
+]
 
 
 @pytest.mark.parametrize("name", MOVED)
@@ -235,20 +248,23 @@ def test_the_callers_environment_moves_nothing(place: Place, tmp_path: Path, nam
 
 
 @pytest.mark.parametrize("event", EVENTS)
-def test_kept_firmware_is_uncovered_before_anything_is_unpacked(
-    place: Place, tmp_path: Path, event: str
+@pytest.mark.parametrize("kind", ["flag", "modules_flag"])
+def test_kept_trees_are_uncovered_before_anything_is_unpacked(
+    place: Place, tmp_path: Path, event: str, kind: str
 ) -> None:
     said = tmp_path / "said"
     umount = place.bin / "umount"
     umount.write_text(f'#!/bin/sh\necho "$@" >>{said}\nls {place.spool} >>{said}\nexit 32\n')
     umount.chmod(0o755)
-    place.flag.touch()
+    flag: Path = getattr(place, kind)
+    flag.touch()
     place.run(event, CONFIGURATION + ACT)
     place.run(event, CONFIGURATION + ACT)
     begins = event.endswith("begin")
-    assert place.flag.exists() is not begins
+    assert flag.exists() is not begins
     told = said.read_text() if said.exists() else ""
-    assert told == ("-l /usr/lib/firmware\n" if begins else "")
+    places = ("firmware", "modules/6.1", "modules")
+    assert told == ("".join(f"-l /usr/lib/{p}\n" for p in places) if begins else "")
     assert len(place.names()) == 2
 
 

@@ -317,7 +317,7 @@ class Node(Debian):
         assert isinstance(running, Choice)
         sources = Sources(
             kernel=self.image.format(release),
-            initrd=self.initrd.format(release),
+            initrds=(self.initrd.format(release),),
             firmware="/lib/firmware",
             modules=f"/lib/modules/{release}",
         )

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.boot_hosts import fedora
 from tests.unit.loaders.host_folder import OLD, SIMPLE, Node, make_node
 from trialboot.bootfiles import read_menu
-from trialboot.content import is_module, read_tree
+from trialboot.content import file_sha256, is_module, read_tree
 from trialboot.core.actions import (
     Action,
     BootOnce,
@@ -22,7 +22,7 @@ from trialboot.core.actions import (
     Tell,
     Unpin,
 )
-from trialboot.core.bootset import BootSet, Fingerprint, tree_identity
+from trialboot.core.bootset import KeptBoot, initrd_identity, tree_identity
 from trialboot.core.facts import BootId, EntryId, Unknown
 from trialboot.core.menu import KNOWN_GOOD, Menu, next_entry
 from trialboot.core.node import Wish
@@ -34,7 +34,7 @@ from trialboot.loaders.grub import Grub
 from trialboot.loaders.interface import Loader
 from trialboot.workers import pin, release
 from trialboot.writers import contentcache, store
-from trialboot.writers.vault import bootsets, layout
+from trialboot.writers.vault import bootsets, layout, parts
 
 
 @dataclass
@@ -58,8 +58,8 @@ class Recorder:
     def forget_once(self) -> None:
         self.done.append(("forget_once",))
 
-    def install(self, fingerprint: Fingerprint, boot_set: BootSet, firmware: str) -> EntryId:
-        self.done.append(("install", fingerprint, boot_set.release, firmware))
+    def install(self, kept: KeptBoot) -> EntryId:
+        self.done.append(("install", kept))
         return KNOWN_GOOD
 
     def remove(self) -> None:
@@ -140,7 +140,7 @@ def test_pinning_installs_what_is_kept_and_makes_it_the_default(tmp_path: Path) 
     fingerprint = wanted.boot_set.fingerprint
     for _ in range(2):
         assert perform(node, wanted, PinKnownGood(wanted.boot_set)) == [
-            ("install", fingerprint, "6.1.0-56-amd64", layout.firmware_of(fingerprint)),
+            ("install", parts.boot_files(node.host, fingerprint)),
             ("make_default", KNOWN_GOOD),
         ]
 
@@ -219,7 +219,7 @@ def test_mending_puts_modules_entry_and_default_back_and_may_be_done_twice(
     shutil.rmtree(tmp_path / TREE)
     for _ in range(2):
         assert perform(node, Mend(wanted.boot_set)) == [
-            ("install", fingerprint, "6.1.0-56-amd64", layout.firmware_of(fingerprint)),
+            ("install", parts.boot_files(node.host, fingerprint)),
             ("make_default", KNOWN_GOOD),
         ]
         assert (tmp_path / TREE / "kernel/toy.ko").read_text() == "module toy"
@@ -408,12 +408,25 @@ def test_removing_the_package_writes_nothing_of_a_loader_that_was_only_read(
     assert after == before
 
 
-def test_a_boot_set_with_several_initrds_is_not_kept_by_half(tmp_path: Path) -> None:
+def test_all_initrds_of_an_entry_are_kept_and_booted_in_their_order(tmp_path: Path) -> None:
     node = make_node(tmp_path)
-    wanted = keep(node)
     text = node.host.read_text("/boot/grub/grub.cfg")
     node.write("/boot/grub/grub.cfg", text.replace("initrd\t", "initrd\t/microcode.img "))
-    decide(node, wanted)
-    with pytest.raises(VaultError, match="has several initrds: such a boot set is not kept yet"):
-        pin.work(node.host)
-    assert bootsets.kept(node.host) == ()
+    files = [
+        node.write("/boot/microcode.img", "microcode"),
+        tmp_path / "boot/initrd.img-6.1.0-56-amd64",
+    ]
+    both = initrd_identity([file_sha256(file) for file in files])
+    boot_set = replace(node.boot_set(), initrd=both)
+    perform(node, Keep(boot_set, EntryId(OLD)))
+    kept = parts.boot_files(node.host, boot_set.fingerprint)
+    assert [Path(path).name for path in kept.initrds] == [
+        "initrd-1.img",
+        "initrd-2.img",
+        "firmware.cpio",
+    ]
+    for path, file in zip(kept.initrds, files, strict=False):
+        assert node.host.path(path).samefile(file)
+    bootsets.verify(node.host, boot_set.fingerprint)
+    Grub(node.host).install(kept)
+    assert Grub(node.host).state().known_good == boot_set.fingerprint

@@ -75,7 +75,7 @@ def test_a_kernel_named_by_a_link_is_kept_itself(tmp_path: Path) -> None:
 def test_a_boot_set_may_lack_initrd_and_firmware(tmp_path: Path) -> None:
     node = make_node(tmp_path)
     boot_set = replace(node.boot_set(), initrd="", firmware="")
-    sources = Sources(kernel="/boot/vmlinuz-6.1.0-56-amd64", initrd="", firmware="")
+    sources = Sources(kernel="/boot/vmlinuz-6.1.0-56-amd64")
     bootsets.keep(node.host, boot_set, sources)
     bootsets.verify(node.host, boot_set.fingerprint)
     names = {path.name for path in folder_of(node, boot_set.fingerprint).iterdir()}
@@ -149,7 +149,7 @@ def test_a_manifest_of_another_format_is_unknown(tmp_path: Path) -> None:
 def test_a_missing_source_is_told(tmp_path: Path) -> None:
     node = make_node(tmp_path)
     with pytest.raises(VaultError, match="gone"):
-        bootsets.keep(node.host, node.boot_set(), replace(node.sources(), initrd="/boot/gone"))
+        bootsets.keep(node.host, node.boot_set(), replace(node.sources(), initrds=("/boot/gone",)))
     assert leftovers(node) == []
 
 

@@ -18,8 +18,8 @@ from trialboot.errors import VaultError
 from trialboot.host import Host
 
 KERNEL: Final = "vmlinuz"
-INITRD: Final = "initrd.img"
-MODULES: Final = "/lib/modules"
+_INITRD: Final = "initrd.img"
+
 _MEBIBYTE: Final = 1 << 20
 
 
@@ -38,6 +38,13 @@ def kept_modules(host: Host, boot_set: BootSet) -> Path:
     if "/" in boot_set.release or boot_set.release.startswith("."):
         raise VaultError(f"«{boot_set.release}» is no name of a module tree")
     return host.path(modules_of(boot_set))
+
+
+def initrd_names(count: int) -> tuple[str, ...]:
+    """Name the kept initrds of a boot set that has so many."""
+    if count == 1:
+        return (_INITRD,)
+    return tuple(f"initrd-{number}.img" for number in range(1, count + 1))
 
 
 def label(boot_set: BootSet) -> str:
@@ -83,7 +90,7 @@ def _check_room(pairs: list[tuple[Path, Path]]) -> None:
     status = os.statvfs(folder)
     free = status.f_bavail * status.f_frsize
     if needed > free:
-        place = "/boot" if pairs[0][1].name in {KERNEL, INITRD} else KEPT_FIRMWARE
+        place = "/boot" if pairs[0][1].name == KERNEL else KEPT_FIRMWARE
         raise VaultError(
             f"needs {-(-needed // _MEBIBYTE)} MiB, {place} has {free // _MEBIBYTE} MiB free: "
             "remove an old kernel or enlarge /boot"

@@ -15,10 +15,10 @@ from trialboot.content import (
     read_tree,
 )
 from trialboot.core.bootset import BootSet, tree_identity
+from trialboot.covered import MODULES
 from trialboot.errors import HostError, VaultError
 from trialboot.host import Host, sync_folder
 from trialboot.writers.vault.layout import (
-    MODULES,
     bring_tree,
     copy_files,
     draft_of,
