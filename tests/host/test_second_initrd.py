@@ -57,6 +57,7 @@ class Root:
             mount --bind {self.folder}/cmdline /proc/cmdline
             mount --bind /dev/null /dev/kmsg
             mount -t tmpfs tmpfs /run
+            mount --make-rshared /
             """
         )
         copy = self.folder / "script"
