@@ -49,14 +49,17 @@ class Machine:
         *,
         backing: Path | None = None,
         api_port: int | None = None,
+        watchdog: bool = False,
     ) -> None:
         """Boot the image's disk, or ``backing``, saved by another machine of the same image.
 
-        The guest's 10.0.2.100:6443 leads to ``api_port`` of this host's 127.0.0.1.
+        The guest's 10.0.2.100:6443 leads to ``api_port`` of this host's 127.0.0.1. A ``watchdog``
+        is the i6300esb, which resets the machine; the guest's 6.1 has no driver for it.
         """
         self.image = image
         self.folder = folder
         self._api_port = api_port
+        self._watchdog = ("-device", "i6300esb", "-action", "watchdog=reset") if watchdog else ()
         self._process: subprocess.Popen[bytes] | None = None
         # The path of a socket may have 108 characters: folders of pytest are longer than that.
         self._sockets = Path(tempfile.mkdtemp(prefix="trialboot-"))
@@ -90,6 +93,7 @@ class Machine:
             *qemu.serial(self.serial_path),
             *self._lines(),
             *self._network(),
+            *self._watchdog,
         ]
         if firmware == "uefi":
             words += qemu.uefi(self._variables())

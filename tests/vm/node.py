@@ -49,13 +49,17 @@ Say = Callable[[str], None]
 class Node:
     """One node and its cluster."""
 
-    def __init__(self, image: Image, folder: Path, backing: Path | None = None) -> None:
+    def __init__(
+        self, image: Image, folder: Path, backing: Path | None = None, *, watchdog: bool = False
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         # The guest's way to the API server is part of QEMU's command line: it listens first.
         self.api = ApiServer(PKI(image.pki), log_file=folder / "api.log")
         self.api.__enter__()
         self.api.add_node(NODE)
-        self.machine = Machine(image, folder, backing=backing, api_port=self.api.port)
+        self.machine = Machine(
+            image, folder, backing=backing, api_port=self.api.port, watchdog=watchdog
+        )
         self.folder = folder
 
     def __enter__(self) -> Node:  # noqa: PYI034  Self came with Python 3.11
