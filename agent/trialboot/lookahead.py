@@ -280,6 +280,9 @@ def _remembered(side: BootSide) -> Ran | None:
 
 
 def _read_ran(side: BootSide) -> Ran | Unknown:
+    if side.kernel.by_kexec:
+        # The command line may be that of an entry, or of the known-good, and all else another's.
+        return Unknown("it was started by kexec, not by the boot loader: no trial")
     fingerprint = word_of(side.kernel.command_line, BOOT_WORD)
     if isinstance(fingerprint, str):
         return _ran_kept(side, Fingerprint(fingerprint))

@@ -17,12 +17,15 @@ SPOOL = "var/lib/trialboot/spool"
 STARTED_BY_BOOT = {
     "trialboot-before-reboot.service",
     "trialboot-boot-check.service",
+    "trialboot-late-start.timer",
     "trialboot-load-test.service",
     "trialboot-metrics.socket",
+    "trialboot-standstill.service",
     "trialbootd.service",
 }
 STARTED_BY_OTHERS = {
     "trialboot-keep-objects.service",
+    "trialboot-late-start.service",
     "trialboot-metrics.service",
     "trialboot-node.service",
     "trialboot-operator-checks.service",

@@ -520,6 +520,18 @@ def test_a_look_that_is_not_to_be_remembered_leaves_nothing_behind(tmp_path: Pat
     assert look(host) == first
 
 
+@pytest.mark.parametrize("line", ["", f"BOOT_IMAGE=/vmlinuz-{OLD} {ARGUMENTS} {BOOT_WORD}=0123"])
+def test_what_kexec_has_started_is_not_taken_for_what_its_command_line_names(
+    tmp_path: Path, line: str
+) -> None:
+    host = debian(tmp_path)
+    host.boots(OLD, command_line=line)
+    host.write("/proc/sys/kernel/bootloader_type", "208\n")
+    outlook = look(host)
+    assert "started by kexec" in why(outlook.running)
+    assert not (tmp_path / "var/lib/trialboot/ran.json").exists()
+
+
 # --- the whole snapshot -------------------------------------------------------------------------
 
 

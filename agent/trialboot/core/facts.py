@@ -34,6 +34,8 @@ class Kernel:
     """GNU build-id in hex (`/sys/kernel/notes`); empty where the kernel shows none."""
     kexec_staged: bool = False
     """`/sys/kernel/kexec_loaded`: a reboot may start that kernel instead of the loader's."""
+    by_kexec: bool = False
+    """Another kernel started this one, and no boot loader. Told on x86 only; elsewhere false."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,11 @@ _NOTE: Final = struct.Struct("<III")
 _BUILD_ID: Final = 3
 """NT_GNU_BUILD_ID (elf(5))."""
 
+_KEXEC: Final = 0xD
+"""What kexec-tools and kexec_file_load(2) say they are (Documentation/arch/x86/boot.rst,
+type_of_loader; arch/x86/kernel/kexec-bzimage64.c)."""
+_LOADER: Final = re.compile(r"\d{1,9}", re.ASCII)
+
 _UPTIME: Final = re.compile(r"\d{1,12}\.\d{1,9}", re.ASCII)
 _RELEASE: Final = re.compile(r"^Linux version ([^\s/\0]{1,64}) ")
 """A release has 64 characters at most (UTS_LEN), and is the name of a folder."""
@@ -42,7 +47,8 @@ def read_kernel(host: Host) -> Kernel | Unknown:
             stat=host.read_text("/proc/stat"),
             taint=host.read_text("/proc/sys/kernel/tainted"),
             notes=_notes(host),
-            kexec_loaded=_kexec_loaded(host),
+            kexec_loaded=_told(host, "/sys/kernel/kexec_loaded"),
+            loader=_told(host, "/proc/sys/kernel/bootloader_type"),
         )
     except HostError as error:
         return Unknown(str(error))
@@ -70,10 +76,12 @@ def parse_kernel(
     taint: str,
     notes: bytes = b"",
     kexec_loaded: str = "",
+    loader: str = "",
 ) -> Kernel | Unknown:
     """Parse `/proc/version`, `cmdline`, `boot_id`, `stat` (its line btime) and `tainted`.
 
-    `notes` and `kexec_loaded` are those of `/sys/kernel`; empty where the kernel has none.
+    `notes` and `kexec_loaded` are those of `/sys/kernel`, `loader` is
+    `/proc/sys/kernel/bootloader_type`; empty where the kernel has none.
     """
     if max(map(len, (version, command_line, boot))) > _LONGEST_TEXT:
         return Unknown("/proc tells more of the kernel than any kernel does")
@@ -94,7 +102,18 @@ def parse_kernel(
         boot_time=int(started.group(1)),
         build_id=parse_build_id(notes),
         kexec_staged=kexec_loaded.strip() == "1",
+        by_kexec=parse_loader(loader) == _KEXEC,
     )
+
+
+def parse_loader(text: str) -> int | None:
+    """Give the kind of boot loader of `/proc/sys/kernel/bootloader_type`; None if none is told.
+
+    x86 alone has the file: the loader's kind in all but the lowest four bits, which are its
+    version (Documentation/admin-guide/sysctl/kernel.rst).
+    """
+    number = _LOADER.fullmatch(text.strip())
+    return int(number[0]) >> 4 if number else None
 
 
 def parse_build_id(notes: bytes) -> str:
@@ -146,7 +165,7 @@ def _notes(host: Host) -> bytes:
     return b""
 
 
-def _kexec_loaded(host: Host) -> str:
-    with suppress(HostError):  # not there: this kernel was built without kexec
-        return host.read_text("/sys/kernel/kexec_loaded")
+def _told(host: Host, path: str) -> str:
+    with suppress(HostError):  # not there: no kexec in this kernel, or another architecture
+        return host.read_text(path)
     return ""

@@ -14,3 +14,12 @@ def reboot(host: Host) -> None:
         "Reboot",
         False,  # not interactive
     )
+
+
+def reboot_without_logind(host: Host) -> None:
+    """Have systemd itself end what runs, unmount and reboot. Raises `HostError`.
+
+    For a boot that has not come up: neither logind nor the bus may be there, and a job that hangs
+    would hold up a shutdown in order.
+    """
+    host.run(["systemctl", "--force", "reboot"])

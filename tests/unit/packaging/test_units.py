@@ -2,11 +2,14 @@
 
 import configparser
 import importlib.util
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from trialboot.workers.late_start import LONGEST_START
 
 SYSTEMD = Path(__file__).parents[3] / "systemd"
 SERVICES = sorted(path.name for path in SYSTEMD.glob("*.service"))
@@ -15,8 +18,10 @@ SERVICES = sorted(path.name for path in SYSTEMD.glob("*.service"))
 EXPOSURE = {
     "trialbootd.service": 10,
     "trialboot-boot-check.service": 10,
+    "trialboot-late-start.service": 10,
     "trialboot-metrics.service": 10,
     "trialboot-render.service": 10,
+    "trialboot-standstill.service": 10,
     "trialboot-node.service": 20,
     "trialboot-operator-checks.service": 20,
     "trialboot-pin.service": 20,
@@ -54,7 +59,9 @@ def test_every_unit_has_a_budget() -> None:
 
 @needs_systemd
 def test_the_units_load() -> None:
-    units = sorted([*SYSTEMD.glob("*.service"), *SYSTEMD.glob("*.socket")])
+    units = sorted(
+        [*SYSTEMD.glob("*.service"), *SYSTEMD.glob("*.socket"), *SYSTEMD.glob("*.timer")]
+    )
     done = _analyze("verify", "--man=no", *map(str, units))
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -95,6 +102,7 @@ def test_only_what_boots_by_itself_is_installed(name: str) -> None:
         "trialboot-boot-check.service": "RequiredBy",
         "trialboot-before-reboot.service": "WantedBy",
         "trialboot-load-test.service": "WantedBy",
+        "trialboot-standstill.service": "WantedBy",
     }
     assert unit.has_section("Install") == (name in starts)
 
@@ -108,6 +116,22 @@ def test_the_pin_unit_splits_no_mount_between_packages_and_vault() -> None:
     options = _options("trialboot-pin.service")
     assert "ProtectSystem" not in options
     assert options["ReadWritePaths"] == ["-/sys/firmware/efi/efivars -/etc/apt/apt.conf.d"]
+
+
+@pytest.mark.parametrize("name", ["trialboot-late-start.service", "trialboot-standstill.service"])
+def test_where_the_base_system_is_not_up_nothing_is_made_or_waited_for(name: str) -> None:
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.read(SYSTEMD / name)
+    assert unit["Unit"]["DefaultDependencies"] == "no"
+    makes = {"PrivateTmp", "PrivateDevices", "StateDirectory"}
+    assert makes.isdisjoint(_options(name))
+    assert not {"Requires", "Wants", "RequiresMountsFor"} & set(unit["Unit"])
+
+
+def test_the_late_start_looks_once_more_after_a_start_has_become_too_long() -> None:
+    timer = (SYSTEMD / "trialboot-late-start.timer").read_text()
+    minutes = re.findall(r"^OnBootSec=(\d+)min$", timer, re.MULTILINE)
+    assert [int(minute) * 60 > LONGEST_START for minute in minutes] == [False, True]
 
 
 def test_what_a_check_leaves_behind_ends_with_its_service() -> None:

@@ -188,6 +188,29 @@ def test_nothing_staged_is_said_by_a_zero(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("told", "by_kexec"),
+    [
+        ("208\n", True),  # 0xd0: kexec-tools, kexec_file_load(2)
+        ("114\n", False),  # 0x72: GRUB
+        ("33\n", False),  # 0x21: the kernel's EFI stub
+        ("176\n", False),  # 0xb0: QEMU
+        ("3328\n", False),  # an extended kind
+        ("no number\n", False),
+        ("", False),  # no file: not x86
+    ],
+)
+def test_a_kernel_that_another_kernel_started_says_so(
+    tmp_path: Path, told: str, *, by_kexec: bool
+) -> None:
+    host = debian(tmp_path)
+    if told:
+        host.write("/proc/sys/kernel/bootloader_type", told)
+    found = read_kernel(host.host)
+    assert isinstance(found, Kernel)
+    assert found.by_kexec is by_kexec
+
+
+@pytest.mark.parametrize(
     ("version", "build"),
     [
         (f"Linux version {OLD} (d@debian.org) (gcc-12 (Debian 12.2) 12, GNU ld) {BUILD}\n", BUILD),

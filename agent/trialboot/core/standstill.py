@@ -1,0 +1,114 @@
+"""Leaving a trial that has come to a standstill, although no verdict will come.
+
+In emergency and rescue mode, and where the start of the system never ends, trialbootd does not
+run: nobody judges the candidate, and the host would wait for a human for ever. Leaving it is
+nothing but a reboot: the loader's default is the known-good, and nothing is written. The machine
+concludes the rest on the known-good, by the record that still says that a trial was on.
+
+Each doubt is a reason to stay. At most one such reboot follows for a candidate: it ends on the
+known-good, and what runs the known-good is never left.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from trialboot.core.bootset import BootSet, word_of
+from trialboot.core.facts import Kernel, Unknown
+from trialboot.core.menu import BOOT_WORD, Menu, next_entry
+from trialboot.core.trial import Phase, Trial
+
+_BY_HAND: Final = frozenset(
+    {"emergency", "rescue", "single", "-b", "-s", "s", "S", "1", "rd.break", "rd.emergency"}
+)
+"""Words by which a human asks for a shell (systemd(1), kernel-command-line(7))."""
+_UNIT: Final = "systemd.unit="
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standstill:
+    """What is to be known before a boot is left without a verdict."""
+
+    armed: bool | Unknown
+    """The operator's mode."""
+    trial: Trial | Unknown | None
+    """The record; None where there is none."""
+    kernel: Kernel | Unknown
+    menu: Menu | Unknown
+    boot_next: str | Unknown
+    """What the firmware starts once, before the loader's default; empty for nothing."""
+    judged_here: bool
+    """trialbootd runs: it judges this boot itself."""
+    came_up: bool | Unknown
+    """The start of the system had ended before: somebody left the running system."""
+    password_asked: bool
+    """Somebody is asked for a password: the boot waits for a human by design."""
+
+
+def why_stay(now: Standstill) -> str:
+    """Give the first reason to stay; empty where the trial is to be left by a reboot."""
+    if isinstance(now.armed, Unknown):
+        return now.armed.why
+    if not now.armed:
+        return "trialboot is not armed"
+    if isinstance(now.trial, Unknown):
+        return f"the record cannot be read: {now.trial.why}"
+    if now.trial is None:
+        return "there is no record: is /var a file system that is not mounted?"
+    return _why_no_trial(now.trial) or _why_by_hand(now) or _why_not_led_back(now)
+
+
+def _why_no_trial(trial: Trial) -> str:
+    if trial.report_only:
+        return trial.report_only
+    on = trial.phase in {Phase.ARMED, Phase.TRIAL} and trial.candidate and trial.pinned
+    return "" if on else "no trial is on"
+
+
+def _why_by_hand(now: Standstill) -> str:
+    if isinstance(now.kernel, Unknown):
+        return now.kernel.why
+    if isinstance(word_of(now.kernel.command_line, BOOT_WORD), str):
+        return "the known-good runs"
+    if now.kernel.by_kexec:
+        return "this boot was started by kexec: it is no trial"
+    if asked := _asked_for(now.kernel.command_line, _good(now)):
+        return f"«{asked}» on the command line asks for it"
+    return _why_waited_for(now)
+
+
+def _asked_for(command_line: str, good: BootSet | None) -> str:
+    """Give the word that a human typed for this boot: the known-good has it not."""
+    usual = good.command_line.split() if good else []
+    typed = [word for word in command_line.split() if word not in usual]
+    return next((word for word in typed if word in _BY_HAND or word.startswith(_UNIT)), "")
+
+
+def _why_waited_for(now: Standstill) -> str:
+    if now.judged_here:
+        return "trialbootd runs: it judges this boot"
+    if isinstance(now.came_up, Unknown):
+        return now.came_up.why
+    if now.came_up:
+        return "this boot had come up: somebody asked for this mode"
+    return "a password is asked for: the boot waits for a human" if now.password_asked else ""
+
+
+def _why_not_led_back(now: Standstill) -> str:
+    """Say why a reboot is not known to lead to the known-good: it might be a loop."""
+    if isinstance(now.menu, Unknown):
+        return f"the boot loader cannot be read: {now.menu.why}"
+    if isinstance(now.boot_next, Unknown):
+        return now.boot_next.why
+    if now.menu.once or now.boot_next:
+        return f"«{now.boot_next or now.menu.once}» is to be booted once more"
+    default = next_entry(now.menu)
+    if isinstance(default, Unknown):
+        return default.why
+    good = _good(now)
+    if good and word_of(default.entry.arguments, BOOT_WORD) == good.fingerprint:
+        return ""
+    return f"the boot loader's default, «{default.entry.entry}», is not the known-good"
+
+
+def _good(now: Standstill) -> BootSet | None:
+    return now.trial.known_good if isinstance(now.trial, Trial) else None

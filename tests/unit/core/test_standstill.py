@@ -1,0 +1,116 @@
+"""A trial that stands still is left only where nothing speaks against it."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.unit.core.samples import boot_set
+from trialboot.core.facts import BootId, EntryId, Kernel, Unknown
+from trialboot.core.menu import KNOWN_GOOD, Menu, MenuEntry
+from trialboot.core.standstill import Standstill, why_stay
+from trialboot.core.trial import Choice, Phase, Trial
+
+GOOD, NEW = boot_set("old"), boot_set("new")
+OWN = MenuEntry(
+    entry=KNOWN_GOOD,
+    title="known-good",
+    place=(0,),
+    arguments=f"ro trialboot.boot={GOOD.fingerprint}",
+)
+OTHER = MenuEntry(entry=EntryId("new"), title="new", place=(1,), arguments="ro")
+MENU = Menu(entries=(OWN, OTHER), default_spec="saved", saved=KNOWN_GOOD)
+KERNEL = Kernel(
+    release="6.1-new", version="", command_line="BOOT_IMAGE=/vmlinuz ro", boot=BootId("b")
+)
+TRIAL = Trial(
+    phase=Phase.ARMED,
+    known_good=GOOD,
+    pinned=True,
+    candidate=Choice(entry=EntryId("new"), boot_set=NEW),
+)
+NOW = Standstill(
+    armed=True,
+    trial=TRIAL,
+    kernel=KERNEL,
+    menu=MENU,
+    boot_next="",
+    judged_here=False,
+    came_up=False,
+    password_asked=False,
+)
+
+
+def with_line(words: str) -> Kernel:
+    return replace(KERNEL, command_line=f"BOOT_IMAGE=/vmlinuz {words}")
+
+
+@pytest.mark.parametrize("phase", [Phase.ARMED, Phase.TRIAL])
+def test_a_trial_that_stands_still_is_left(phase: Phase) -> None:
+    assert why_stay(replace(NOW, trial=replace(TRIAL, phase=phase))) == ""
+
+
+def test_what_the_host_always_has_on_its_command_line_asks_for_nothing() -> None:
+    good = replace(GOOD, command_line="ro systemd.unit=node.target")
+    own = replace(OWN, arguments=f"ro trialboot.boot={good.fingerprint}")
+    now = replace(
+        NOW,
+        trial=replace(TRIAL, known_good=good),
+        kernel=with_line("ro systemd.unit=node.target"),
+        menu=replace(MENU, entries=(own, OTHER)),
+    )
+    assert why_stay(now) == ""
+    assert "asks for it" in why_stay(replace(now, trial=TRIAL))
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"armed": False}, "trialboot is not armed"),
+        ({"armed": Unknown("unknown key: mod")}, "unknown key: mod"),
+        ({"trial": None}, "there is no record: is /var a file system that is not mounted?"),
+        ({"trial": Unknown("not JSON")}, "the record cannot be read: not JSON"),
+        ({"trial": replace(TRIAL, report_only="set aside")}, "set aside"),
+        ({"trial": replace(TRIAL, candidate=None)}, "no trial is on"),
+        ({"trial": replace(TRIAL, pinned=False)}, "no trial is on"),
+        ({"kernel": Unknown("/proc/version: gone")}, "/proc/version: gone"),
+        ({"kernel": with_line("ro trialboot.boot=0123")}, "the known-good runs"),
+        (
+            {"kernel": replace(KERNEL, by_kexec=True)},
+            "this boot was started by kexec: it is no trial",
+        ),
+        ({"kernel": with_line("ro single")}, "«single» on the command line asks for it"),
+        ({"kernel": with_line("ro emergency")}, "«emergency» on the command line asks for it"),
+        (
+            {"kernel": with_line("systemd.unit=rescue.target ro")},
+            "«systemd.unit=rescue.target» on the command line asks for it",
+        ),
+        ({"judged_here": True}, "trialbootd runs: it judges this boot"),
+        ({"came_up": True}, "this boot had come up: somebody asked for this mode"),
+        ({"came_up": Unknown("systemctl: gone")}, "systemctl: gone"),
+        ({"password_asked": True}, "a password is asked for: the boot waits for a human"),
+        ({"menu": Unknown("/boot is empty")}, "the boot loader cannot be read: /boot is empty"),
+        ({"menu": replace(MENU, once="new")}, "«new» is to be booted once more"),
+        ({"boot_next": "Boot0003 «x»"}, "«Boot0003 «x»» is to be booted once more"),
+        ({"boot_next": Unknown("EFI variables: EIO")}, "EFI variables: EIO"),
+        (
+            {"menu": replace(MENU, saved="new")},
+            "the boot loader's default, «new», is not the known-good",
+        ),
+        (
+            {"trial": replace(TRIAL, known_good=None)},
+            "the boot loader's default, «trialboot-known-good», is not the known-good",
+        ),
+        (
+            {"menu": replace(MENU, entries=(replace(OWN, doubt="no kernel"),))},
+            "saved default «trialboot-known-good» leads to «trialboot-known-good»: no kernel",
+        ),
+    ],
+)
+def test_each_doubt_is_a_reason_to_stay(change: dict[str, Any], why: str) -> None:
+    assert why_stay(replace(NOW, **change)) == why
+
+
+@pytest.mark.parametrize("phase", sorted(set(Phase) - {Phase.ARMED, Phase.TRIAL}))
+def test_no_other_phase_is_left(phase: Phase) -> None:
+    assert why_stay(replace(NOW, trial=replace(TRIAL, phase=phase))) == "no trial is on"

@@ -1,0 +1,144 @@
+"""Stories of boots that no daemon of ours sees, or that no boot loader made.
+
+Emergency mode, a start that never ends, kexec, and a hang before userspace. As all stories, each
+on a fresh overlay of one image, on a really booted machine.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+
+from tests.vm import stories
+from tests.vm.errors import AgentGone, CommandFailed
+from tests.vm.image import Image
+from tests.vm.node import Node, Say
+from tests.vm.stories import BAD, GOOD, assert_bootable_default
+
+pytestmark = pytest.mark.vm
+
+# What a mandatory file system that the candidate cannot mount does to a boot.
+BROKEN_MOUNT = """\
+[Unit]
+DefaultDependencies=no
+Before=local-fs.target
+ConditionKernelVersion=7.*
+[Service]
+Type=oneshot
+ExecStart=/bin/false
+[Install]
+RequiredBy=local-fs.target
+"""
+# As a wait-online without a limit, on a candidate whose network does not come up.
+NEVER_ONLINE = """\
+[Unit]
+DefaultDependencies=no
+Before=network-online.target
+ConditionKernelVersion=7.*
+[Service]
+Type=oneshot
+ExecStart=/bin/sleep infinity
+[Install]
+WantedBy=network-online.target
+"""
+# The test does not wait for five minutes.
+SOON = "[Timer]\nOnBootSec=\nOnBootSec=40s\n"
+
+# kexec-tools is not in the guest: the two calls that it makes. kexec_file_load(2), reboot(2).
+KEXEC = """\
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+kernel, initrd = (os.open(path, os.O_RDONLY) for path in sys.argv[1:3])
+line = sys.argv[3].encode() + b"\\0"
+if libc.syscall(320, kernel, initrd, len(line), line, 0):
+    sys.exit(os.strerror(ctypes.get_errno()))
+os.sync()
+open("/proc/sysrq-trigger", "w").write("u")
+libc.syscall(169, 0xfee1dead, 672274793, 0x45584543, None)
+"""
+
+
+def test_a_trial_that_ends_in_emergency_mode_is_left(image: Image, node: Node, say: Say) -> None:
+    """S8: local-fs.target fails on the candidate; trialbootd never starts."""
+    good, bad = image.kernels[GOOD], image.kernels[BAD]
+    stories.boot_known_good(node, say)
+    node.machine.write("/etc/systemd/system/broken-mount.service", BROKEN_MOUNT)
+    node.machine.exec("systemctl enable broken-mount.service")
+    stories.upgrade(node, f"linux-image-{bad}", say)
+    left = node.reboot()
+    node.wait_serial("this boot is a trial, and it stands still", 300)
+    say("the candidate is in emergency mode, and says what will be done")
+    node.wait_release(good, left, timeout=400)
+    assert "trialboot.boot=" in node.command_line()
+    say("back on the known-good")
+    state = node.wait_phase("recovered")
+    assert [c["release"] for c in state["condemned"]] == [bad]
+    assert state["counters"].get("reboots", 0) == 0  # none that a verdict asked for
+    serial = node.machine.serial()
+    assert serial.count(f"Linux version {bad}") == 1
+    assert "Emergency Mode" in serial
+    assert "systemctl stop trialboot-standstill.service" in serial
+    assert serial.count("rebooting into the known-good") == 1
+    assert_bootable_default(node)
+    node.wait_cluster("uncordoned", lambda: not node.is_cordoned())
+
+
+def test_a_network_that_never_comes_up_keeps_no_trial_from_its_verdict(
+    image: Image, node: Node, say: Say
+) -> None:
+    """S9: network-online.target, which trialbootd is ordered after, is never reached."""
+    good, bad = image.kernels[GOOD], image.kernels[BAD]
+    stories.boot_known_good(node, say)
+    node.machine.write("/etc/systemd/system/never-online.service", NEVER_ONLINE)
+    node.machine.write("/etc/systemd/system/trialboot-late-start.timer.d/soon.conf", SOON)
+    node.machine.exec("systemctl enable never-online.service")
+    stories.upgrade(node, f"linux-image-{bad}", say)
+    trial = stories.reboot_into_trial(node, bad, say)
+    node.wait_state("the daemon runs on the candidate", lambda s: bool(s["boot"] == trial))
+    assert "never-online.service" in node.machine.exec("systemctl list-jobs --no-legend").stdout
+    said = node.machine.exec("journalctl -b -o cat -u trialboot-late-start.service").stdout
+    assert "trialbootd.service is started now" in said
+    say("trialbootd was started although network-online.target is still waited for")
+    stories.fall_back(node, trial, good, say)
+    stories.recover(node, say)
+    assert node.machine.serial().count(f"Linux version {bad}") == 1
+
+
+def test_a_boot_by_kexec_is_no_trial(image: Image, node: Node, say: Say) -> None:
+    """S10: under an armed trial the very candidate is started by kexec, with its entry's line."""
+    good, bad = image.kernels[GOOD], image.kernels[BAD]
+    stories.boot_known_good(node, say)
+    stories.upgrade(node, f"linux-image-{bad}", say)
+    boot = _kexec(node, bad)
+    say("kexec has started the candidate")
+    state = node.wait_state(
+        "this boot is judged", lambda s: bool(s["boot"] == boot and s["verdict"])
+    )
+    assert state["verdict"]["outcome"] != "sound"
+    assert state["phase"] == "armed"
+    assert not state["condemned"]
+    assert any("kexec" in moment["text"] for moment in node.record()["trial"]["story"])
+    assert node.once_kernel() == f"/boot/vmlinuz-{bad}"
+    assert node.default_release() == good
+    say("nothing was concluded: the trial is still to come")
+    stories.reboot_into_trial(node, bad, say)
+    node.wait_phase("trial")
+    say("and it comes")
+
+
+def _kexec(node: Node, release: str) -> str:
+    """Start the kernel of an entry of GRUB's without GRUB. Gives the boot id."""
+    menu = node.machine.read("/boot/grub/grub.cfg")
+    kernel = f"/boot/vmlinuz-{release}"
+    words = next(line.split() for line in menu.splitlines() if f"linux\t{kernel}" in line)
+    line = " ".join([f"BOOT_IMAGE={kernel}", *words[2:]])
+    node.machine.write("/root/kexec.py", KEXEC)
+    left = node.machine.boot_id()
+    with suppress(AgentGone, CommandFailed):
+        files = f"{kernel} /boot/initrd.img-{release}"
+        node.machine.exec(f"python3 /root/kexec.py {files} '{line}'", timeout=60)
+    boot = node.wait_release(release, left)
+    assert int(node.machine.read("/proc/sys/kernel/bootloader_type")) >> 4 == 0xD
+    assert node.command_line() == line
+    return boot
