@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.vm import image as images
+from tests.vm import matrix
 from tests.vm.image import Image
 from tests.vm.node import Node, Say, build_package, steady_disk, timeline
 
@@ -39,3 +40,11 @@ def node(image: Image, package: Path, tmp_path: Path, say: Say) -> Iterator[Node
     """A node on a fresh overlay of the prepared disk: 6.12 runs and is known-good. Still off."""
     with Node(image, tmp_path / "node", steady_disk(image, package, say)) as made:
         yield made
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the cells of the matrix showed, those of earlier runs included."""
+    if any("test_matrix" in r.nodeid for r in terminalreporter.getreports("passed")) or any(
+        "test_matrix" in r.nodeid for r in terminalreporter.getreports("failed")
+    ):
+        terminalreporter.write(f"\n{matrix.write_table().read_text()}")

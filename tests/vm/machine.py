@@ -1,4 +1,4 @@
-"""One virtual machine of a test: its disk, its QEMU, its console, and a way to command it.
+"""One virtual machine of a test: its disks, its QEMU, its console, and a way to command it.
 
 with Machine(image, folder, api_port=port) as machine:
     machine.start()
@@ -17,6 +17,8 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -30,6 +32,7 @@ Firmware = Literal["bios", "uefi"]
 
 # An idle machine boots in 15 to 35 s; one that other tests share took 157 s.
 BOOT_SECONDS = 300.0
+_VARIABLES = "variables.fd"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _DIRECT = "console=tty0 console=ttyS0,115200 net.ifnames=0 mitigations=off panic=5"
 # CSI and OSC sequences, then the rest of what moves a cursor.
@@ -39,8 +42,45 @@ _ESCAPES = re.compile(
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1a\x7f]")
 
 
+@dataclass(frozen=True)
+class Extra:
+    """One more disk. The guest knows it as /dev/disk/by-id/virtio-NAME."""
+
+    name: str
+    path: Path
+    form: Literal["qcow2", "raw"] = "raw"
+    read_only: bool = False
+
+    def words(self) -> list[str]:
+        """QEMU's words for it. Nothing on it outlives a crash of this machine."""
+        how = f"file={self.path},format={self.form},if=none,id={self.name},cache=unsafe"
+        how += ",readonly=on" if self.read_only else ""
+        return ["-drive", how, "-device", f"virtio-blk-pci,drive={self.name},serial={self.name}"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hardware:
+    """What a machine has besides the disks that it boots."""
+
+    firmware: Firmware = "bios"
+    watchdog: bool = False
+    """An i6300esb, which resets the machine; the guest's 6.1 has no driver for it."""
+    serial_number: str = ""
+    """The guest reads it in /sys/class/dmi/id/product_serial, in the initrd already."""
+    extras: tuple[Extra, ...] = ()
+
+    def words(self) -> list[str]:
+        """QEMU's words for all but the firmware."""
+        words = [word for extra in self.extras for word in extra.words()]
+        if self.watchdog:
+            words += ["-device", "i6300esb", "-action", "watchdog=reset"]
+        if self.serial_number:
+            words += ["-smbios", f"type=1,serial={self.serial_number}"]
+        return words
+
+
 class Machine:
-    """A machine that boots an overlay of a disk; what it writes is gone with its folder."""
+    """A machine that boots overlays of disks; what it writes is gone with its folder."""
 
     def __init__(
         self,
@@ -49,25 +89,24 @@ class Machine:
         *,
         backing: Path | None = None,
         api_port: int | None = None,
-        watchdog: bool = False,
+        hardware: Hardware = Hardware(),
     ) -> None:
-        """Boot the image's disk, or ``backing``, saved by another machine of the same image.
+        """Boot the image's disk, or what another machine of the same image saved as ``backing``.
 
-        The guest's 10.0.2.100:6443 leads to ``api_port`` of this host's 127.0.0.1. A ``watchdog``
-        is the i6300esb, which resets the machine; the guest's 6.1 has no driver for it.
+        The guest's 10.0.2.100:6443 leads to ``api_port`` of this host's 127.0.0.1.
         """
         self.image = image
         self.folder = folder
+        self._hardware = hardware
         self._api_port = api_port
-        self._watchdog = ("-device", "i6300esb", "-action", "watchdog=reset") if watchdog else ()
         self._process: subprocess.Popen[bytes] | None = None
         # The path of a socket may have 108 characters: folders of pytest are longer than that.
         self._sockets = Path(tempfile.mkdtemp(prefix="trialboot-"))
         self._agent = Agent(self._sockets / "agent")
         folder.mkdir(parents=True, exist_ok=True)
-        self._overlay = folder / "disk.qcow2"
-        if not self._overlay.exists():
-            _overlay(backing or image.disk, self._overlay)
+        self.disks = _overlays([image.disk] if backing is None else _saved(backing), folder)
+        if backing is not None and (backing / _VARIABLES).exists():
+            shutil.copyfile(backing / _VARIABLES, folder / _VARIABLES)
 
     # --- life -----------------------------------------------------------------------------------
 
@@ -83,19 +122,19 @@ class Machine:
         self.kill()
         shutil.rmtree(self._sockets, ignore_errors=True)
 
-    def start(self, kernel: str | None = None, firmware: Firmware = "bios") -> None:
-        """Switch the machine on: by GRUB, or straight into the kernel of a series."""
+    def start(self, kernel: str | None = None, firmware: Firmware | None = None) -> None:
+        """Switch the machine on: by its boot loader, or straight into the kernel of a series."""
         if self.running():
             raise InfrastructureError("the machine runs already: power_off() or kill() it first")
         words = [
             *qemu.machine(self.image.accelerator()),
-            *qemu.disk(self._overlay, "qcow2", "writeback"),
+            *(word for disk in self.disks for word in qemu.disk(disk, "qcow2", "writeback")),
+            *self._hardware.words(),
             *qemu.serial(self.serial_path),
             *self._lines(),
             *self._network(),
-            *self._watchdog,
         ]
-        if firmware == "uefi":
+        if (firmware or self._hardware.firmware) == "uefi":
             words += qemu.uefi(self._variables())
         if kernel is not None:
             words += self._direct(kernel)
@@ -122,10 +161,15 @@ class Machine:
         self.qmp("system_reset")
 
     def save(self, to: Path) -> Path:
-        """Keep the disk of a machine that was powered off, as backing of other machines."""
+        """Keep what a machine that was powered off boots from, as backing of other machines."""
         if self.running():
-            raise InfrastructureError("save() copies a disk at rest: power_off() first")
-        command.output("cp", "--sparse=always", "--reflink=auto", self._overlay, to, timeout=300)
+            raise InfrastructureError("save() copies disks at rest: power_off() first")
+        shutil.rmtree(to, ignore_errors=True)
+        to.mkdir(parents=True)
+        for disk in self.disks:
+            command.output("cp", "--sparse=always", "--reflink=auto", disk, to, timeout=300)
+        if (self.folder / _VARIABLES).exists():
+            shutil.copyfile(self.folder / _VARIABLES, to / _VARIABLES)
         return to
 
     # --- waiting --------------------------------------------------------------------------------
@@ -257,7 +301,7 @@ class Machine:
 
     def _variables(self) -> Path:
         """UEFI variables, kept over reboots and restarts of this machine."""
-        own = self.folder / "variables.fd"
+        own = self.folder / _VARIABLES
         if not own.exists():
             _, empty = qemu.firmware()
             shutil.copyfile(empty, own)
@@ -268,11 +312,21 @@ class Machine:
         return qemu.direct(self.image.kernel(series), self.image.initrd(series), line)
 
 
-def _overlay(backing: Path, overlay: Path) -> None:
-    command.output(
-        *("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2"),
-        *("-b", backing.absolute(), overlay),
-    )
+def _saved(folder: Path) -> list[Path]:
+    """The disks that a machine saved, in their order."""
+    return sorted(folder.glob("*.qcow2"))
+
+
+def _overlays(backings: Sequence[Path], folder: Path) -> list[Path]:
+    """An overlay of each disk, made where it is not there yet."""
+    overlays = [folder / backing.name for backing in backings]
+    for backing, overlay in zip(backings, overlays, strict=True):
+        if not overlay.exists():
+            command.output(
+                *("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2"),
+                *("-b", backing.absolute(), overlay),
+            )
+    return overlays
 
 
 def _order(talk: Any, name: str, arguments: dict[str, Any]) -> Any:

@@ -19,9 +19,11 @@ from typing import Any, NoReturn
 
 from tests.fakes.apiserver import ApiServer, Request
 from tests.fakes.pki import PKI
+from tests.vm import hosts
 from tests.vm.errors import AgentGone, CommandFailed, InfrastructureError
+from tests.vm.hosts import BASE, Host
 from tests.vm.image import Image, cache
-from tests.vm.machine import Machine
+from tests.vm.machine import Hardware, Machine
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NODE = "node-a"
@@ -50,7 +52,11 @@ class Node:
     """One node and its cluster."""
 
     def __init__(
-        self, image: Image, folder: Path, backing: Path | None = None, *, watchdog: bool = False
+        self,
+        image: Image,
+        folder: Path,
+        backing: Path | None = None,
+        hardware: Hardware = Hardware(),  # noqa: B008  frozen
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         # The guest's way to the API server is part of QEMU's command line: it listens first.
@@ -58,7 +64,7 @@ class Node:
         self.api.__enter__()
         self.api.add_node(NODE)
         self.machine = Machine(
-            image, folder, backing=backing, api_port=self.api.port, watchdog=watchdog
+            image, folder, backing=backing, api_port=self.api.port, hardware=hardware
         )
         self.folder = folder
 
@@ -252,12 +258,13 @@ def build_package(into: Path) -> Path:
     return Path(done.stdout.strip().splitlines()[-1])
 
 
-def steady_disk(image: Image, package: Path, say: Say) -> Path:
+def steady_disk(image: Image, package: Path, say: Say, host: Host = BASE) -> Path:
     """Give a disk with trialboot installed by apt, armed, and 6.12 earned as known-good.
 
     Kept in the cache under a key of all that made it: image, package, configuration, this file.
     """
-    return kept_disk(image, package, "steady", lambda to: _make_steady(image, package, to, say))
+    name = f"steady-{hosts.identity(host, image)}"
+    return kept_disk(image, package, name, lambda to: _make_steady(image, package, to, say, host))
 
 
 def kept_disk(image: Image, package: Path, name: str, make: Callable[[Path], None]) -> Path:
@@ -272,11 +279,14 @@ def kept_disk(image: Image, package: Path, name: str, make: Callable[[Path], Non
     folder = cache() / f"disks-{key}"
     _forget_old_disks(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    disk = folder / f"{name}.qcow2"
+    disk = folder / name
     with _alone(folder / f"{name}.lock"):
         if not disk.exists():
             draft = folder / f"{name}.draft"
+            # A machine that an interrupted run left behind must not be taken up again.
+            shutil.rmtree(draft.with_suffix(".work"), ignore_errors=True)
             make(draft)
+            shutil.rmtree(draft.with_suffix(".work"), ignore_errors=True)
             draft.rename(disk)
     return disk
 
@@ -295,17 +305,15 @@ def _alone(path: Path) -> Iterator[None]:
         yield
 
 
-def _make_steady(image: Image, package: Path, to: Path, say: Say) -> None:
-    work = to.with_suffix(".work")
-    shutil.rmtree(work, ignore_errors=True)
-    with Node(image, work) as node:
-        say("booting the fresh Debian 12 machine")
+def _make_steady(image: Image, package: Path, to: Path, say: Say, host: Host) -> None:
+    disks = hosts.disks(host, image)
+    with Node(image, to.with_suffix(".work"), disks, host.hardware()) as node:
+        say(f"booting the fresh Debian 12 machine: {host.told}")
         node.start()
         set_up(node, package, say)
         say("shutting it down: this disk is where each story begins")
         node.machine.power_off()
         node.machine.save(to)
-    shutil.rmtree(work, ignore_errors=True)
 
 
 def set_up(node: Node, package: Path, say: Say) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from tests.vm import faultswitch, hosts
+from tests.vm.hosts import BASE, Host
 from tests.vm.image import Image
 from tests.vm.node import KNOWN_GOOD, RECEIPT, Node, Say, kept_disk, set_up, steady_disk
 
@@ -145,17 +147,24 @@ def assert_bootable_default(node: Node) -> None:
 # --- disks that several stories begin with ------------------------------------------------------
 
 
-def armed_disk(image: Image, package: Path, say: Say) -> Path:
-    """The disk of the incident at rest after the package run: its next start is the trial."""
+def armed_disk(image: Image, package: Path, say: Say, host: Host = BASE) -> Path:
+    """The disk of the incident at rest after the package run: its next start is the trial.
+
+    The candidate's initrd has the switches of :mod:`faultswitch`.
+    """
 
     def make(to: Path) -> None:
-        with Node(image, to.with_suffix(".work"), steady_disk(image, package, say)) as node:
+        begin = steady_disk(image, package, say, host)
+        with Node(image, to.with_suffix(".work"), begin, host.hardware()) as node:
             boot_known_good(node, say)
-            upgrade(node, candidate(image), say)
+            node.machine.write(faultswitch.PLACE, faultswitch.SCRIPT, 0o755)
+            # Firmware renews the known-good's initrd too: one host shows that, others are quick.
+            kernel, _, firmware = candidate(image).partition(" ")
+            upgrade(node, f"{kernel} {firmware}" if host is BASE else kernel, say)
             node.machine.power_off()
             node.machine.save(to)
 
-    return kept_disk(image, package, "armed", make)
+    return kept_disk(image, package, f"armed-{hosts.identity(host, image)}", make)
 
 
 def nic_disk(image: Image, package: Path, say: Say) -> Path:

@@ -114,7 +114,7 @@ def test_a_saved_disk_remembers(image: Image, tmp_path: Path) -> None:
         assert first.exec("uname -r").stdout.strip() == image.kernels["6.1"]
         first.write("/root/mark", "kept")
         first.power_off()
-        saved = first.save(tmp_path / "saved.qcow2")
+        saved = first.save(tmp_path / "saved")
     with Machine(image, tmp_path / "second", backing=saved) as second:
         second.start(kernel="6.12")
         second.wait_agent()

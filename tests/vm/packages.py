@@ -1,0 +1,58 @@
+"""A disk with Debian's packages that other hosts than the base image need: a flat repository.
+
+They are no part of the image, so that a new one does not make every image anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+from tests.vm import command, image
+from tests.vm.command import Progress
+
+_WANTED = (
+    *("mdadm", "lvm2", "btrfs-progs", "cryptsetup-initramfs", "systemd-boot"),
+    *("efibootmgr", "dosfstools", "fdisk", "gdisk", "e2fsprogs"),
+)
+_DISK_MIB = 128
+# With what they need and a minimal Debian has not. Runs chrooted, as root: apt's own user may not
+# write there.
+_FETCH = f"""\
+set -e
+mkdir /packages /archives
+apt-get -o APT::Sandbox::User=root -o Dir::Cache::archives=/archives/ \
+    install -y --no-install-recommends --download-only {" ".join(_WANTED)}
+mv /archives/*.deb /packages
+cd /packages
+apt-ftparchive packages . > Packages
+"""
+
+
+def disk() -> Path:
+    """Give the disk, made now where it is not cached: an ext4 file system without partitions."""
+    recipe = Path(__file__).read_bytes() + image.build().folder.name.encode()
+    path = image.cache() / f"packages-{hashlib.sha256(recipe).hexdigest()[:16]}.ext4"
+    if not path.exists():
+        _make(path)
+    return path
+
+
+def _make(path: Path) -> None:
+    progress = Progress(image.cache() / "packages.log")
+    progress.say("fetching the packages of other hosts")
+    draft = path.with_suffix(".draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    # Public there, they would change the key of every image.
+    image._debootstrap(
+        *(progress, Path("/dev/null"), ("apt-utils",)),
+        f"chroot \"$1\" sh -c '{_FETCH}'",
+        f'sync-out /packages "{draft}"',
+    )
+    file_system = path.with_suffix(".new")
+    command.output("truncate", f"--size={_DISK_MIB}M", file_system)
+    command.output("mke2fs", "-q", "-F", "-t", "ext4", "-d", draft, file_system)
+    file_system.rename(path)
+    shutil.rmtree(draft)
