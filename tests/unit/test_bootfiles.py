@@ -165,7 +165,7 @@ def test_loader_conf_chooses_where_no_variable_does(tmp_path: Path) -> None:
 def test_a_unified_kernel_image_is_named_and_not_guessed(tmp_path: Path) -> None:
     host = systemd_boot(tmp_path)
     host.write("/boot/efi/EFI/Linux/debian-7.efi", b"MZ")
-    assert "«debian-7.efi»: unified kernel images are not read yet" in why(host)
+    assert "«debian-7.efi»: this unified kernel image is not understood: it is no PE" in why(host)
     host.efi(LoaderEntryDefault=f"{MACHINE}-{OLD}.conf")
     assert chosen(next_entry(menu_of(host))).entry == f"{MACHINE}-{OLD}.conf"
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from trialboot.core.bootset import Fingerprint, word_of
 from trialboot.core.facts import EntryId, Unknown
+from trialboot.core.uki import UnifiedImage
 
 KNOWN_GOOD: Final = EntryId("trialboot-known-good")
 """The entry of ours: the first of the menu, so that GRUB falls to it when all else is lost."""
@@ -56,6 +57,10 @@ class MenuEntry:
     """What the kernel gets after `BOOT_IMAGE=`."""
     doubt: str = ""
     """Why what it boots cannot be told; empty where it can."""
+    name: str = ""
+    """What systemd-boot calls it now: its file, with the tries that are counted in the name."""
+    image: UnifiedImage | None = None
+    """What `kernel` holds where that is a unified kernel image: kernel, initrd, command line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +85,7 @@ class Menu:
     known_good: Fingerprint | str = ""
     """The fingerprint that our own entry boots; empty without one."""
     loader: str = GRUB
-    """`grub`, `grub-bls` or `systemd-boot`. Only `grub` is controlled; the others are read."""
+    """`grub`, `grub-bls` or `systemd-boot`."""
     booted: str = ""
     """The entry of the present boot, where the loader told (LoaderEntrySelected)."""
 

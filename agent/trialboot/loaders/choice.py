@@ -5,12 +5,15 @@ from types import MappingProxyType
 from typing import Final
 
 from trialboot.core.facts import Unknown
-from trialboot.core.menu import GRUB, Menu
+from trialboot.core.menu import GRUB, SYSTEMD_BOOT, Menu
 from trialboot.host import Host
 from trialboot.loaders.grub import Grub
 from trialboot.loaders.interface import Loader
+from trialboot.loaders.systemd_boot import SystemdBoot
 
-_LOADERS: Final[Mapping[str, Callable[[Host], Loader]]] = MappingProxyType({GRUB: Grub})
+_LOADERS: Final[Mapping[str, Callable[[Host], Loader]]] = MappingProxyType(
+    {GRUB: Grub, SYSTEMD_BOOT: SystemdBoot}
+)
 
 
 def is_controlled(menu: Menu) -> bool:

@@ -1,6 +1,7 @@
 """systemd-boot's menu: patterns, variables, and the entry that all settings lead to."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from trialboot.core.bls import EntryFile
 from trialboot.core.facts import Unknown
 from trialboot.core.menu import (
+    KNOWN_GOOD,
     SYSTEMD_BOOT,
     Menu,
     MenuEntry,
@@ -18,12 +20,22 @@ from trialboot.core.menu import (
     wanted_entry,
 )
 from trialboot.core.systemdboot import (
+    ENTRY_DEFAULT,
+    ENTRY_ONE_SHOT,
+    OURS,
+    Before,
     Choices,
+    format_before,
+    format_variable,
     image_of,
+    known_good_file,
     menu_of,
+    parse_before,
     parse_default,
+    parse_features,
     parse_variable,
 )
+from trialboot.core.uki import ImageFile, Section, UnifiedImage
 
 OLD, NEW = "debian-6.1.0-56-amd64.conf", "debian-6.12.117-amd64.conf"
 
@@ -40,7 +52,7 @@ NOTHING_SET = Choices()
 
 def answer(
     files: Sequence[EntryFile] = FILES,
-    images: Sequence[str] = (),
+    images: Sequence[ImageFile] = (),
     choices: Choices = NOTHING_SET,
 ) -> str:
     found = next_entry(menu_of(files, images, choices))
@@ -60,6 +72,7 @@ def test_entries_are_named_by_their_files_and_lie_on_the_host() -> None:
             place=(0,),
             kernel="/boot/l",
             arguments=f"root={NEW}",
+            name=NEW,
         ),
         MenuEntry(
             entry=menu.entries[1].entry,
@@ -68,6 +81,7 @@ def test_entries_are_named_by_their_files_and_lie_on_the_host() -> None:
             kernel="/boot/l",
             initrds=("/boot/i", "/boot/j"),
             arguments=f"root={OLD}",
+            name=OLD,
         ),
     )
     assert [entry.entry for entry in menu.entries] == [NEW, OLD]
@@ -93,7 +107,7 @@ def test_entries_are_named_by_their_files_and_lie_on_the_host() -> None:
         ({"file": OLD, "once": "gone"}, OLD),
     ],
 )
-def test_settings_are_followed_in_the_loader_s_order(choices: dict[str, str], entry: str) -> None:
+def test_settings_are_followed_in_the_loader_s_order(choices: dict[str, Any], entry: str) -> None:
     assert answer(choices=Choices(**choices)) == entry
 
 
@@ -113,18 +127,136 @@ def test_a_default_that_names_nothing_is_the_first_entry() -> None:
 def test_an_entry_without_tries_comes_last_but_may_still_be_named() -> None:
     worn = file_of("debian-9+0-3.conf")
     assert answer([*FILES, worn]) == NEW
-    assert answer([*FILES, worn], choices=Choices(file="debian-9*")) == "debian-9+0-3.conf"
-    assert answer([*FILES, file_of("debian-9+2-1.conf")]) == "debian-9+2-1.conf"
+    assert answer([*FILES, worn], choices=Choices(file="debian-9*")) == "debian-9.conf"
+    assert answer([*FILES, file_of("debian-9+2-1.conf")]) == "debian-9.conf"
+
+
+def unread(*names: str) -> list[ImageFile]:
+    odd = Unknown("it is no PE file")
+    return [ImageFile(name=name, folder="/boot", image=odd) for name in names]
 
 
 def test_where_a_unified_image_may_come_first_nothing_is_said() -> None:
-    image = ["Debian-7.efi"]
-    assert "unified kernel images are not read yet" in answer(images=image)
+    image = unread("Debian-7.efi")
+    assert "it is no PE file" in answer(images=image)
     assert "«debian-7.efi»" in answer(images=image, choices=Choices(file="debian-*"))
     assert answer(images=image, choices=Choices(file="debian-*.conf")) == NEW
-    assert answer(images=["debian-7+0-3.efi"]) == NEW
-    assert "unified" in answer([], images=["debian-7+0-3.efi"])
-    assert answer(images=["notes.txt", ".a.efi", "auto-a.efi"]) == NEW
+    assert answer(images=unread("debian-7+0-3.efi")) == NEW
+    assert "no PE" in answer([], images=unread("debian-7+0-3.efi"))
+    assert answer(images=unread("notes.txt", ".a.efi", "auto-a.efi")) == NEW
+
+
+def unified(name: str, **told: str) -> ImageFile:
+    image = UnifiedImage(linux=Section(0, 1), initrd=None, command_line="ro x", **told)
+    return ImageFile(name=name, folder="/efi", image=image)
+
+
+def test_a_unified_image_is_sorted_by_its_os_release() -> None:
+    newer = unified("z+3.efi", sort_key="debian", version="7", title="Debian 7")
+    keyed = file_of("a.conf", "sort-key debian", "version 6")
+    menu = menu_of([keyed, *FILES], [newer], Choices())
+    entry = menu.entries[0]
+    assert [e.entry for e in menu.entries] == ["z.efi", "a.conf", NEW, OLD]
+    assert (entry.kernel, entry.arguments) == ("/efi/EFI/Linux/z+3.efi", "ro x")
+    assert (entry.name, entry.image, entry.title) == ("z+3.efi", newer.image, "Debian 7")
+    assert answer([keyed], [unified("b.efi", sort_key="debian", version="5")]) == "a.conf"
+
+
+def test_entries_that_only_a_counter_tells_apart_are_in_doubt() -> None:
+    twins = [file_of("a.conf"), file_of("a+3.conf")]
+    assert "but for the counter of tries" in answer(twins)
+    assert answer([*twins, *FILES], choices=Choices(file=NEW)) == NEW
+
+
+# --- our own entry -----------------------------------------------------------------------------
+
+OUR_FILE = EntryFile(
+    name=OURS,
+    text=known_good_file("/trialboot/ab", "6.1", ["initrd.img"], "root=x trialboot.boot=ab"),
+)
+
+
+def test_our_entry_stands_first_and_goes_by_the_name_that_all_loaders_share() -> None:
+    menu = menu_of([*FILES, OUR_FILE], [], Choices())
+    ours = menu.entries[0]
+    assert (ours.entry, ours.name, menu.known_good) == (KNOWN_GOOD, OURS, "ab")
+    assert (ours.kernel, ours.initrds) == (
+        "/boot/trialboot/ab/vmlinuz",
+        ("/boot/trialboot/ab/initrd.img",),
+    )
+    assert answer([*FILES, OUR_FILE]) == KNOWN_GOOD
+    assert menu_of([*FILES, file_of(OURS)], [], Choices()).known_good == ""
+
+
+@pytest.mark.parametrize(
+    ("choices", "host_default"),
+    [
+        (Choices(), NEW),
+        (Choices(default=OURS), NEW),
+        (Choices(default=OURS.upper(), file=OLD), OLD),
+        (Choices(default=OURS, before=Before(default=OLD)), OLD),
+        (Choices(default=OURS, before=Before(default="@saved", last=OLD)), OLD),
+        (Choices(default=OURS, file="@saved", before=Before(last=OLD)), OLD),
+        (Choices(default=OLD, before=Before(default=NEW)), OLD),
+        (Choices(default="@saved", last=OURS), NEW),
+        (Choices(file="trialboot*"), NEW),
+    ],
+)
+def test_what_the_host_asks_for_is_found_behind_our_default(
+    choices: Choices, host_default: str
+) -> None:
+    menu = menu_of([*FILES, OUR_FILE], [], choices)
+    assert menu.host_default == host_default
+    found = wanted_entry(menu)
+    assert isinstance(found, Resolved)
+    assert (found.entry.entry, found.fell_back) == (host_default, False)
+
+
+def test_a_host_that_has_nothing_of_ours_has_no_default_behind_ours() -> None:
+    assert menu_of(FILES, [], Choices(file=OLD)).host_default == ""
+    assert menu_of(FILES, [], Choices(default=OURS)).host_default == NEW
+    assert menu_of([OUR_FILE], [], Choices()).host_default == ""
+
+
+def test_a_default_before_ours_that_the_loader_found_by_itself_is_not_known() -> None:
+    before = Before(default="auto-windows")
+    found = wanted_entry(menu_of([*FILES, OUR_FILE], [], Choices(default=OURS, before=before)))
+    assert isinstance(found, Unknown)
+    assert "finds it by itself" in found.why
+
+
+@pytest.mark.parametrize("options", ["a\nlinux /evil", "", " a", '"a"', "a\rb"])
+def test_what_a_boot_entry_cannot_say_is_not_written(options: str) -> None:
+    with pytest.raises(ValueError, match="no boot entry can say"):
+        known_good_file("/trialboot/ab", "6.1", [], options)
+
+
+@given(st.text(), st.text())
+def test_what_was_set_before_us_comes_back(default: str, last: str) -> None:
+    before = Before(default=default, last=last)
+    assert parse_before(format_before(before)) == before
+
+
+@given(st.text(max_size=50) | st.just("[" * 100000))
+def test_any_text_was_written_by_us_or_not(text: str) -> None:
+    assert isinstance(parse_before(text), Before | Unknown)
+
+
+def test_what_we_did_not_write_is_not_believed() -> None:
+    assert isinstance(parse_before("{}"), Unknown)
+    assert isinstance(parse_before("[]"), Unknown)
+
+
+@given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=99))
+def test_a_variable_says_what_was_written(text: str) -> None:
+    assert parse_variable(format_variable(text)) == text
+
+
+@given(st.binary(max_size=20))
+def test_features_are_a_number_of_eight_bytes(raw: bytes) -> None:
+    found = parse_features(raw)
+    assert isinstance(found, int) is (len(raw) == 12)
+    assert parse_features(b"\7\0\0\0\x0c" + bytes(7)) == ENTRY_DEFAULT | ENTRY_ONE_SHOT
 
 
 def test_an_entry_that_was_not_read_may_come_first_too() -> None:
@@ -135,7 +267,8 @@ def test_an_entry_that_was_not_read_may_come_first_too() -> None:
 
 @pytest.mark.parametrize("setting", ["once", "default", "file"])
 def test_what_the_loader_finds_by_itself_is_not_known(setting: str) -> None:
-    assert "finds it by itself" in answer(choices=Choices(**{setting: "auto-windows"}))
+    asked: dict[str, Any] = {setting: "auto-windows"}
+    assert "finds it by itself" in answer(choices=Choices(**asked))
 
 
 def test_no_entry_at_all_is_an_empty_menu() -> None:
@@ -260,7 +393,7 @@ def test_of_equal_arguments_the_loader_says_which_it_was() -> None:
         EntryFile(name="a+2-1.conf", text="linux /a\noptions initrd=/x ro"),
         EntryFile(name="b.conf", text="linux /b\noptions ro"),
     ]
-    assert booted(menu_of(files, [], Choices(booted="A+3.conf")), "ro") == "a+2-1.conf"
+    assert booted(menu_of(files, [], Choices(booted="A+3.conf")), "ro") == "a.conf"
     assert booted(menu_of(files, [], Choices(booted="b.conf")), "ro") == "b.conf"
     assert "more than one entry" in booted(menu_of(files, [], Choices(booted="gone")), "ro")
     assert "more than one entry" in booted(menu_of(files, [], Choices()), "ro")
@@ -277,7 +410,7 @@ def test_any_files_and_settings_have_an_answer(
     choices = Choices(
         file=parse_default(f"default {first}"), default=second, once=first, last=second
     )
-    menu = menu_of(given_files, [f"{name}.efi" for name in images], choices)
+    menu = menu_of(given_files, unread(*(f"{name}.efi" for name in images)), choices)
     assert isinstance(next_entry(menu), Unknown | Resolved)
     assert isinstance(wanted_entry(menu), Unknown | Resolved)
 

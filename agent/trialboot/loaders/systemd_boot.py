@@ -1,0 +1,341 @@
+"""systemd-boot: its EFI variables, and our entry on the partition that it reads.
+
+The default is LoaderEntryDefault, the one-shot LoaderEntryOneShot, which the loader deletes before
+it starts anything (https://systemd.io/BOOT_LOADER_INTERFACE/). The default names the known-good by
+its id and never by a pattern: systemd-boot follows a pattern to an entry whose tries are used up.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from trialboot.bootfiles import (
+    BEFORE_FILE,
+    ENTRIES,
+    VARIABLES,
+    boot_partition,
+    boot_sets,
+    host_path,
+    read_before,
+    read_loader_features,
+    read_loader_info,
+    read_menu,
+)
+from trialboot.core.bls import is_bad
+from trialboot.core.bootset import BootSet, Fingerprint
+from trialboot.core.facts import EntryId, Unknown
+from trialboot.core.menu import (
+    BOOT_WORD,
+    FIRMWARE_WORD,
+    KNOWN_GOOD,
+    SYSTEMD_BOOT,
+    Menu,
+    MenuEntry,
+    next_entry,
+    wanted_entry,
+)
+from trialboot.core.protection import Ground, Level, Protection, protection
+from trialboot.core.systemdboot import (
+    ENTRY_DEFAULT,
+    ENTRY_ONE_SHOT,
+    LOADER_VENDOR,
+    OURS,
+    Before,
+    format_before,
+    known_good_file,
+    parse_variable,
+)
+from trialboot.errors import HostError, LoaderError
+from trialboot.host import Host, sync_folder, write_durably
+from trialboot.loaders.efivariables import set_variable, unset_variable
+from trialboot.loaders.ground import mount_of, watchdog_seconds, watchdogs
+from trialboot.loaders.note import leave_note, remove_note
+
+_DEFAULT: Final = "LoaderEntryDefault"
+_ONE_SHOT: Final = "LoaderEntryOneShot"
+_LAST: Final = "LoaderEntryLastBooted"
+_SECURE_BOOT: Final = f"{VARIABLES}/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+_FAT: Final = "vfat"
+_FEATURES: Final = {ENTRY_DEFAULT: _DEFAULT, ENTRY_ONE_SHOT: _ONE_SHOT}
+_NOTE: Final = (
+    "systemd-boot does not tell who picked the known-good in the menu from a candidate that "
+    "panicked: either way the candidate did not prove itself"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SystemdBoot:
+    """The systemd-boot of a host. Each variable is one write; each write is read back."""
+
+    host: Host
+
+    def state(self) -> Menu:
+        """Give the menu as it is on disk and in the firmware now."""
+        menu = read_menu(self.host)
+        if isinstance(menu, Unknown):
+            raise LoaderError(menu.why)
+        if menu.loader != SYSTEMD_BOOT:
+            raise LoaderError(f"the boot loader is {menu.loader}, not systemd-boot")
+        return menu
+
+    def make_default(self, entry: EntryId) -> None:
+        """Boot this entry from now on; what the host had set is remembered first."""
+        found = _listed(self.state(), entry)
+        self._check_bootable(found)
+        if entry == KNOWN_GOOD:
+            self._remember()
+        set_variable(self._variable(_DEFAULT), found.name)
+        self._check_reached(entry, replace(self.state(), once=""))
+
+    def boot_once(self, entry: EntryId) -> None:
+        """Boot this entry the next time only, by the name that its file has now."""
+        found = _listed(self.state(), entry)
+        self._check_bootable(found)
+        set_variable(self._variable(_ONE_SHOT), found.name)
+        self._check_reached(entry, self.state())
+
+    def forget_once(self) -> None:
+        """Take a one-shot back."""
+        self.state()
+        unset_variable(self._variable(_ONE_SHOT))
+
+    def install(self, fingerprint: Fingerprint, boot_set: BootSet, firmware: str) -> EntryId:
+        """Make a kept boot set the known-good entry."""
+        self._check_partition()
+        content = self._entry(fingerprint, boot_set, firmware)
+        path = self._entry_path()
+        before = path.read_bytes() if path.exists() else None
+        try:
+            if before != content:
+                write_durably(path, content, mode=0o644)
+            leave_note(self.host, boot_set)
+        except OSError as error:
+            raise LoaderError(f"{path}: {error.strerror}") from error
+        try:
+            self._check_installed(fingerprint)
+        except LoaderError as error:
+            _put_back(path, before)
+            raise LoaderError(f"the known-good entry is as it was: {error}") from error
+        return KNOWN_GOOD
+
+    def remove(self) -> None:
+        """Give the host its own menu and default back: the variables first, then our entry."""
+        self.state()
+        before = read_before(self.host)
+        if isinstance(before, Unknown):
+            raise LoaderError(before.why)
+        if self._value(_DEFAULT).lower() == OURS:
+            self._restore(before)
+        try:
+            for path in (self._entry_path(), self._before_path()):
+                if path.exists():
+                    path.unlink()
+                    sync_folder(path.parent)
+            remove_note(self.host)
+        except OSError as error:
+            raise LoaderError(f"{error.filename}: {error.strerror}") from error
+
+    def against(self, entry: EntryId) -> tuple[str, ...]:
+        """Say why this entry cannot be booted once here; empty where it can."""
+        menu = read_menu(self.host)
+        if isinstance(menu, Unknown):
+            return (menu.why,)
+        found = [known for known in menu.entries if known.entry == entry]
+        entries = _against_entry(found[0], self._secure_boot()) if found else ()
+        return (*self._against_one_shot(), *entries)
+
+    def protection(self) -> Protection:
+        """Tell what this host can survive with this loader."""
+        ground = Ground(
+            # The one-shot lies in the firmware: no file system stands in its way.
+            file_system=_FAT,
+            device="partition",
+            running=self._running(),
+            candidate=self._candidate(),
+            watchdogs=watchdogs(self.host),
+            watchdog_seconds=watchdog_seconds(self.host),
+        )
+        found = protection(ground, (_NOTE,))
+        once = tuple(self._against_one_shot())
+        if not once:
+            return found
+        return replace(found, level=Level.NONE, reasons=(*once, *found.reasons))
+
+    # --- what it stands on
+
+    def _against_one_shot(self) -> Iterator[str]:
+        """Say why a one-shot cannot be relied on."""
+        info = read_loader_info(self.host)
+        if isinstance(info, Unknown):
+            yield f"the EFI variables cannot be read: {info.why}"
+        elif not info:
+            yield "the loader did not say that it is systemd-boot: this boot was not by UEFI"
+        yield from self._against_variables()
+        features = read_loader_features(self.host)
+        if isinstance(features, Unknown):
+            yield f"what this systemd-boot can do is not known: {features.why}"
+        else:
+            lacking = [name for bit, name in _FEATURES.items() if not features & bit]
+            yield from (f"this systemd-boot does not heed {name}" for name in lacking)
+        yield from self._against_partition()
+
+    def _against_variables(self) -> Iterator[str]:
+        """Look at the file system's own options: the worker that asks has a read-only /sys."""
+        try:
+            lines = self.host.read_text("/proc/self/mountinfo").splitlines()
+        except HostError as error:
+            yield f"whether {VARIABLES} may be written is not known: {error}"
+            return
+        ends = [line.partition(" - ")[2].split() for line in lines if f" {VARIABLES} " in line]
+        if not ends:
+            yield f"{VARIABLES} is not mounted"
+        elif "ro" in ends[-1][-1].split(","):
+            yield f"{VARIABLES} is mounted read-only"
+
+    def _against_partition(self) -> Iterator[str]:
+        folder = boot_partition(self.host)
+        mount = mount_of(self.host, folder)
+        if isinstance(mount, Unknown):
+            yield f"the file system of {folder} is not known: {mount.why}"
+        elif mount.place != folder or mount.file_system != _FAT:
+            yield f"{folder} is no mounted partition that systemd-boot reads"
+
+    def _check_partition(self) -> None:
+        for why in self._against_partition():
+            raise LoaderError(why)
+
+    def _running(self) -> str | Unknown:
+        try:
+            return self.host.read_text("/proc/cmdline").strip()
+        except HostError as error:
+            return Unknown(str(error))
+
+    def _candidate(self) -> str | Unknown:
+        menu = read_menu(self.host)
+        wanted = menu if isinstance(menu, Unknown) else wanted_entry(menu)
+        return wanted if isinstance(wanted, Unknown) else wanted.entry.arguments
+
+    def _secure_boot(self) -> bool:
+        """Tell whether the firmware verifies what it starts; what cannot be read counts as yes."""
+        path = self.host.path(_SECURE_BOOT)
+        try:
+            return path.read_bytes()[4:] != b"\0"
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+
+    # --- variables
+
+    def _variable(self, name: str) -> Path:
+        return self.host.path(f"{VARIABLES}/{name}-{LOADER_VENDOR}")
+
+    def _value(self, name: str) -> str:
+        """Give what a variable says; empty where it is not set."""
+        path = self._variable(name)
+        try:
+            raw = path.read_bytes() if path.exists() else b""
+        except OSError as error:
+            raise LoaderError(f"{name}: {error.strerror}") from error
+        value = parse_variable(raw) if raw else ""
+        if isinstance(value, Unknown):
+            raise LoaderError(f"{name}: {value.why}")
+        return value
+
+    def _remember(self) -> None:
+        """Keep on disk what the host had set, before ours takes its place."""
+        default = self._value(_DEFAULT)
+        if default.lower() == OURS:
+            return
+        path = self._before_path()
+        before = format_before(Before(default=default, last=self._value(_LAST)))
+        try:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            write_durably(path, before.encode(), mode=0o644)
+        except OSError as error:
+            raise LoaderError(f"{path}: {error.strerror}") from error
+
+    def _restore(self, before: Before) -> None:
+        if before.last and not self._value(_LAST):
+            set_variable(self._variable(_LAST), before.last)
+        if before.default:
+            set_variable(self._variable(_DEFAULT), before.default)
+        else:
+            unset_variable(self._variable(_DEFAULT))
+
+    # --- files
+
+    def _entry_path(self) -> Path:
+        return self.host.path(f"{boot_partition(self.host)}/{ENTRIES}/{OURS}")
+
+    def _before_path(self) -> Path:
+        return self.host.path(f"{boot_sets(self.host)}/{BEFORE_FILE}")
+
+    def _entry(self, fingerprint: Fingerprint, boot_set: BootSet, firmware: str) -> bytes:
+        kept = f"{boot_sets(self.host)}/{fingerprint}"
+        initrds = ["initrd.img"] if boot_set.initrd else []
+        words = [boot_set.command_line, f"{BOOT_WORD}={fingerprint}"]
+        if firmware and boot_set.initrd:
+            initrds.append("firmware.cpio")
+            words.append(f"{FIRMWARE_WORD}={firmware}")
+        for name in ("vmlinuz", *initrds):
+            if not self.host.exists(f"{kept}/{name}"):
+                raise LoaderError(f"{kept}/{name} is not there: the boot set is not kept")
+        folder = kept.removeprefix(boot_partition(self.host))
+        options = " ".join(word for word in words if word)
+        try:
+            return known_good_file(folder, boot_set.release, initrds, options).encode()
+        except ValueError as error:
+            raise LoaderError(str(error)) from error
+
+    # --- checks
+
+    def _check_installed(self, fingerprint: Fingerprint) -> None:
+        menu = self.state()
+        if menu.known_good != fingerprint:
+            told = menu.known_good or "no known-good entry"
+            raise LoaderError(f"the menu has {told}, not {fingerprint}")
+        self._check_bootable(_listed(menu, KNOWN_GOOD))
+
+    def _check_bootable(self, entry: MenuEntry) -> None:
+        if entry.doubt or not entry.kernel:
+            raise LoaderError(f"«{entry.entry}»: {entry.doubt or 'it starts no Linux kernel'}")
+        for file in (entry.kernel, *entry.initrds):
+            place = host_path(self.host, file)
+            if isinstance(place, Unknown):
+                raise LoaderError(f"«{entry.entry}» cannot boot: {place.why}")
+
+    def _check_reached(self, entry: EntryId, menu: Menu) -> None:
+        reached = next_entry(menu)
+        if isinstance(reached, Unknown):
+            raise LoaderError(reached.why)
+        if reached.entry.entry != entry:
+            raise LoaderError(
+                f"systemd-boot would boot «{reached.entry.entry}», not «{entry}»: {reached.why}"
+            )
+
+
+def _against_entry(entry: MenuEntry, secure_boot: bool) -> Iterator[str]:  # noqa: FBT001  one flag of two callers
+    if is_bad(entry.name):
+        yield f"«{entry.name}» has no tries left: systemd-boot holds it for bad"
+    if entry.image is not None and secure_boot:
+        yield (
+            "under Secure Boot a unified image is verified as a whole: its kernel and initrd "
+            "cannot be kept apart from it"
+        )
+
+
+def _listed(menu: Menu, entry: EntryId) -> MenuEntry:
+    found = [known for known in menu.entries if known.entry == entry]
+    if not found:
+        raise LoaderError(f"the boot menu has no entry «{entry}»")
+    return found[0]
+
+
+def _put_back(path: Path, before: bytes | None) -> None:
+    if before is None:
+        path.unlink(missing_ok=True)
+        sync_folder(path.parent)
+    else:
+        write_durably(path, before, mode=0o644)
