@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trialboot.content import Cache, file_sha256, is_module, read_tree
+from trialboot.content import Cache, file_sha256, is_module, part_sha256, read_tree
 from trialboot.core.bootset import BootSet, initrd_identity, plain_command_line, tree_identity
 from trialboot.core.change import BootDetail
 from trialboot.core.facts import Kernel, ModuleTree, Tree, Unknown
 from trialboot.core.menu import Menu, MenuEntry
 from trialboot.core.outlook import Snapshot
+from trialboot.core.uki import Section
 from trialboot.covered import modules_folder
 from trialboot.host import Host
 from trialboot.readers import bootmenu, initrd, kernel, kernelconfig, modules
@@ -39,11 +40,13 @@ def read_detail(side: BootSide, entry: MenuEntry) -> BootDetail | Unknown:
         if isinstance(place, Unknown):
             return place
     files = [place for place in places if isinstance(place, str)]
-    hashed = [guarded(lambda file=file: hash_of(side, file)) for file in files]  # type: ignore[misc]  # bound at once
+    parts = _parts_of(entry, files)
+    hashed = [guarded(lambda part=part: hash_of(side, *part)) for part in parts]  # type: ignore[misc]  # bound at once
     for part in hashed:
         if isinstance(part, Unknown):
             return part
-    banner = _banner_of(side.host.path(files[0]))
+    kernel_part = entry.image.linux if entry.image else None
+    banner = _banner_of(side.host.path(files[0]), kernel_part.offset if kernel_part else 0)
     if isinstance(banner, Unknown):
         return banner
     identities = [part for part in hashed if isinstance(part, str)]
@@ -75,14 +78,34 @@ def module_files(side: BootSide, release: str) -> Tree:
     return read_tree(folder, cache=side.cache, wanted=is_module)
 
 
-def hash_of(side: BootSide, path: str) -> str:
-    """Give a file's SHA-256, from the cache where it has not changed. Raises `OSError`."""
+def hash_of(side: BootSide, path: str, section: Section | None = None) -> str:
+    """Give the SHA-256 of a file or of a section in it, from the cache where it has not changed.
+
+    Raises `OSError`.
+    """
     place = side.host.path(path)
     status = place.stat()
     key = f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_ctime_ns}"
+    if section is not None:
+        key += f":{section.offset}+{section.size}"
     if key not in side.cache:
-        side.cache[key] = file_sha256(place)
+        side.cache[key] = (
+            file_sha256(place)
+            if section is None
+            else part_sha256(place, section.offset, section.size)
+        )
     return side.cache[key]
+
+
+def _parts_of(entry: MenuEntry, files: list[str]) -> list[tuple[str, Section | None]]:
+    """Name what the kernel and its initrds are: files, or sections of a unified image.
+
+    A section is the same as a file of its content: it can be kept as one, and booted from there.
+    """
+    if entry.image is None:
+        return [(file, None) for file in files]
+    sections = [s for s in (entry.image.linux, entry.image.initrd) if s is not None]
+    return [(files[0], section) for section in sections]
 
 
 def _whole(
@@ -110,14 +133,15 @@ def _whole(
         firmware=firmware,
         modules=tree,
         options=kernelconfig.read_options(side.host, release),
-        microcode=_microcode(side, files[1:]),
+        microcode=_microcode_of(side, entry, files),
         build=kernel.parse_build(banner),
     )
 
 
-def _banner_of(image: Path) -> str | Unknown:
+def _banner_of(image: Path, offset: int = 0) -> str | Unknown:
     try:
         with image.open("rb") as file:
+            file.seek(offset)
             return kernel.parse_image_banner(file.read(kernel.IMAGE_HEAD))
     except OSError as error:
         return Unknown(f"{image}: {error.strerror}")
@@ -134,6 +158,14 @@ def _module_tree(side: BootSide, release: str, folder: str) -> ModuleTree | Unkn
     return modules.read_module_tree(
         side.host, release, side.wanted_modules, side.aliases, folder=folder, cache=side.cache
     )
+
+
+def _microcode_of(
+    side: BootSide, entry: MenuEntry, files: list[str]
+) -> tuple[tuple[str, str], ...] | Unknown:
+    if entry.image is not None:
+        return Unknown("that of a unified kernel image is not read yet")
+    return _microcode(side, files[1:])
 
 
 def _microcode(side: BootSide, paths: Sequence[str]) -> tuple[tuple[str, str], ...] | Unknown:

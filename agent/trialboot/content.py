@@ -4,6 +4,7 @@ Also trees of hard links: a link is a change of the file's ctime, so who links a
 move what is known of a file along.
 """
 
+import errno
 import hashlib
 import os
 import shutil
@@ -36,6 +37,33 @@ def file_sha256(path: Path) -> str:
         while piece := file.read(_PIECE):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def part_sha256(path: Path, offset: int, size: int) -> str:
+    """Hash so many bytes of a file from there on. Raises `OSError`, also where it has fewer."""
+    digest = hashlib.sha256()
+    for piece in _pieces(path, offset, size):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def copy_part(path: Path, offset: int, size: int, target: Path) -> None:
+    """Write so many bytes of a file into one of their own. Raises `OSError`."""
+    with target.open("wb") as file:
+        for piece in _pieces(path, offset, size):
+            file.write(piece)
+
+
+def _pieces(path: Path, offset: int, size: int) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        file.seek(offset)
+        left = size
+        while left:
+            piece = file.read(min(left, _PIECE))
+            if not piece:
+                raise OSError(errno.EIO, "it ends too early", str(path))
+            left -= len(piece)
+            yield piece
 
 
 def read_tree(

@@ -1,10 +1,11 @@
 """Folders that look like hosts with other boot loaders and layouts than Debian's plain GRUB."""
 
+import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tests.unit.loaders.host_folder import PLAIN
+from tests.unit.loaders.host_folder import INITRAMFS, PLAIN
 from trialboot.core.systemdboot import LOADER_VENDOR
 from trialboot.host import Host
 
@@ -134,6 +135,13 @@ class BootHost:
             raw = b"\7\0\0\0" + value.encode("utf-16-le") + b"\0\0"
             self.write(f"{EFIVARS}/{name}-{LOADER_VENDOR}", raw)
 
+    def with_parts(self) -> None:
+        """Lay down what belongs to a boot set, or to the vault, on any host."""
+        self.write("/lib/firmware/nic/fw.bin", "old firmware")
+        for file in (path for path in INITRAMFS.rglob("*") if path.is_file()):
+            place = f"/usr/lib/trialboot/initramfs/{file.relative_to(INITRAMFS)}"
+            self.write(place, file.read_bytes())
+
     def kernels(self, *releases: str, initrd: str = "/boot/initrd.img-{}") -> None:
         for release in releases:
             self.write(f"/boot/vmlinuz-{release}", f"kernel {release}")
@@ -196,6 +204,35 @@ def systemd_boot(root: Path, folder: str = "/boot/efi", **variables: str) -> Boo
         )
     made.efi(LoaderInfo="systemd-boot 257.9-1~deb13u1", **variables)
     return made
+
+
+def controlled_systemd_boot(root: Path, folder: str = "/boot/efi", **variables: str) -> BootHost:
+    """Make the same as a host on which systemd-boot can be written, with parts to keep."""
+    made = systemd_boot(root, folder, **variables)
+    made.write(f"{EFIVARS}/LoaderFeatures-{LOADER_VENDOR}", b"\7\0\0\0\xff\x3f" + bytes(6))
+    made.write(
+        "/proc/self/mountinfo",
+        "22 1 8:2 / / rw - ext4 /dev/sda2 rw\n"
+        f"30 22 8:1 / {folder} rw - vfat /dev/sda1 rw\n"
+        f"31 22 0:9 / {EFIVARS} ro,nosuid - efivarfs efivarfs rw\n",
+    )
+    made.write("/proc/cmdline", "initrd=\\a root=UUID=a ro panic=10\n")
+    made.with_parts()
+    return made
+
+
+def image_parts(**sections: bytes) -> bytes:
+    """Write a unified kernel image: a PE file whose sections begin at 512 bytes each."""
+    names = [f".{name}".encode().ljust(8, b"\0") for name in sections]
+    head = b"MZ".ljust(0x3C, b"\0") + (0x40).to_bytes(4, "little") + b"PE\0\0"
+    head += struct.pack("<HHIIIHH", 0x8664, len(names), 0, 0, 0, 16, 0) + bytes(16)
+    body, at = b"", 1024
+    for name, content in zip(names, sections.values(), strict=True):
+        padded = content.ljust(-(-len(content) // 512) * 512, b"\0")
+        place = (len(content), 0x1000 + at, len(padded), at, 0, 0, 0, 0, 0)
+        head += struct.pack("<8sIIIIIIHHI", name, *place)
+        body, at = body + padded, at + len(padded)
+    return head.ljust(1024, b"\0") + body
 
 
 def split_packages(root: Path) -> BootHost:

@@ -125,18 +125,18 @@ def format_before(before: Before) -> str:
     return json.dumps({"default": before.default, "last": before.last}) + "\n"
 
 
-def known_good_file(folder: str, release: str, initrds: Sequence[str], options: str) -> str:
+def known_good_file(release: str, kernel: str, initrds: Sequence[str], options: str) -> str:
     """Write our entry. Its key sorts first: it boots where all variables of the firmware are lost.
 
-    `folder` holds its files, as the boot partition names it. Raises `ValueError` where a line
-    would not be read back as it was written.
+    Files are named as the boot partition names them. Raises `ValueError` where a line would not be
+    read back as it was written.
     """
     lines = [
         ("title", f"trialboot: known-good {release} (kept)"),
         ("version", release),
         ("sort-key", "00-trialboot"),
-        ("linux", f"{folder}/vmlinuz"),
-        *(("initrd", f"{folder}/{name}") for name in initrds),
+        ("linux", kernel),
+        *(("initrd", initrd) for initrd in initrds),
         ("options", options),
     ]
     text = "# Written by trialboot; it is written again when it is changed.\n"

@@ -23,11 +23,9 @@ from trialboot.bootfiles import (
     read_menu,
 )
 from trialboot.core.bls import is_bad
-from trialboot.core.bootset import BootSet, Fingerprint
+from trialboot.core.bootset import Fingerprint, KeptBoot
 from trialboot.core.facts import EntryId, Unknown
 from trialboot.core.menu import (
-    BOOT_WORD,
-    FIRMWARE_WORD,
     KNOWN_GOOD,
     SYSTEMD_BOOT,
     Menu,
@@ -49,7 +47,7 @@ from trialboot.core.systemdboot import (
 from trialboot.errors import HostError, LoaderError
 from trialboot.host import Host, sync_folder, write_durably
 from trialboot.loaders.efivariables import set_variable, unset_variable
-from trialboot.loaders.ground import mount_of, watchdog_seconds, watchdogs
+from trialboot.loaders.ground import early_watchdog, mount_of, watchdog_seconds, watchdogs
 from trialboot.loaders.note import leave_note, remove_note
 
 _DEFAULT: Final = "LoaderEntryDefault"
@@ -100,20 +98,20 @@ class SystemdBoot:
         self.state()
         unset_variable(self._variable(_ONE_SHOT))
 
-    def install(self, fingerprint: Fingerprint, boot_set: BootSet, firmware: str) -> EntryId:
+    def install(self, kept: KeptBoot) -> EntryId:
         """Make a kept boot set the known-good entry."""
         self._check_partition()
-        content = self._entry(fingerprint, boot_set, firmware)
+        content = self._entry(kept)
         path = self._entry_path()
         before = path.read_bytes() if path.exists() else None
         try:
             if before != content:
                 write_durably(path, content, mode=0o644)
-            leave_note(self.host, boot_set)
+            leave_note(self.host, kept.boot_set)
         except OSError as error:
             raise LoaderError(f"{path}: {error.strerror}") from error
         try:
-            self._check_installed(fingerprint)
+            self._check_installed(kept.boot_set.fingerprint)
         except LoaderError as error:
             _put_back(path, before)
             raise LoaderError(f"the known-good entry is as it was: {error}") from error
@@ -155,12 +153,20 @@ class SystemdBoot:
             candidate=self._candidate(),
             watchdogs=watchdogs(self.host),
             watchdog_seconds=watchdog_seconds(self.host),
+            early_watchdog=self._early_watchdog(),
+            carrier=_ONE_SHOT,
         )
         found = protection(ground, (_NOTE,))
         once = tuple(self._against_one_shot())
         if not once:
             return found
-        return replace(found, level=Level.NONE, reasons=(*once, *found.reasons))
+        return replace(
+            found,
+            level=Level.NONE,
+            reasons=(*once, *found.reasons),
+            against_once=once,
+            carrier="",
+        )
 
     # --- what it stands on
 
@@ -212,9 +218,20 @@ class SystemdBoot:
             return Unknown(str(error))
 
     def _candidate(self) -> str | Unknown:
+        wanted = self._wanted()
+        return wanted if isinstance(wanted, Unknown) else wanted.arguments
+
+    def _wanted(self) -> MenuEntry | Unknown:
         menu = read_menu(self.host)
         wanted = menu if isinstance(menu, Unknown) else wanted_entry(menu)
-        return wanted if isinstance(wanted, Unknown) else wanted.entry.arguments
+        return wanted if isinstance(wanted, Unknown) else wanted.entry
+
+    def _early_watchdog(self) -> bool | Unknown:
+        wanted = self._wanted()
+        if isinstance(wanted, Unknown):
+            return wanted
+        place = host_path(self.host, wanted.initrds[-1]) if wanted.initrds else ""
+        return place if isinstance(place, Unknown) else early_watchdog(self.host, place)
 
     def _secure_boot(self) -> bool:
         """Tell whether the firmware verifies what it starts; what cannot be read counts as yes."""
@@ -272,20 +289,18 @@ class SystemdBoot:
     def _before_path(self) -> Path:
         return self.host.path(f"{boot_sets(self.host)}/{BEFORE_FILE}")
 
-    def _entry(self, fingerprint: Fingerprint, boot_set: BootSet, firmware: str) -> bytes:
-        kept = f"{boot_sets(self.host)}/{fingerprint}"
-        initrds = ["initrd.img"] if boot_set.initrd else []
-        words = [boot_set.command_line, f"{BOOT_WORD}={fingerprint}"]
-        if firmware and boot_set.initrd:
-            initrds.append("firmware.cpio")
-            words.append(f"{FIRMWARE_WORD}={firmware}")
-        for name in ("vmlinuz", *initrds):
-            if not self.host.exists(f"{kept}/{name}"):
-                raise LoaderError(f"{kept}/{name} is not there: the boot set is not kept")
-        folder = kept.removeprefix(boot_partition(self.host))
-        options = " ".join(word for word in words if word)
+    def _entry(self, kept: KeptBoot) -> bytes:
+        for file in (kept.kernel, *kept.initrds):
+            if not self.host.exists(file):
+                raise LoaderError(f"{file} is not there: the boot set is not kept")
+        # The loader names files from the beginning of the partition.
+        kernel, *initrds = (
+            file.removeprefix(boot_partition(self.host)) for file in (kept.kernel, *kept.initrds)
+        )
         try:
-            return known_good_file(folder, boot_set.release, initrds, options).encode()
+            return known_good_file(
+                kept.boot_set.release, kernel, initrds, kept.command_line
+            ).encode()
         except ValueError as error:
             raise LoaderError(str(error)) from error
 

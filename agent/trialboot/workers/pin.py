@@ -4,13 +4,16 @@ It performs the leading loader and vault actions of the decision on disk, and no
 again, it performs them again.
 """
 
+import shutil
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from itertools import takewhile
+from typing import Final
 
 from trialboot import covered
 from trialboot.bootfiles import host_path, read_menu
-from trialboot.content import Cache
+from trialboot.content import Cache, copy_part
 from trialboot.core.actions import (
     PIN_ACTIONS,
     Action,
@@ -25,6 +28,7 @@ from trialboot.core.bootset import BootSet
 from trialboot.core.facts import Unknown
 from trialboot.core.menu import KNOWN_GOOD, MenuEntry
 from trialboot.core.trial import Choice, Trial
+from trialboot.core.uki import UnifiedImage
 from trialboot.errors import HostError, LoaderError, StoreError, VaultError
 from trialboot.host import Host
 from trialboot.loaders.choice import loader_of
@@ -33,6 +37,8 @@ from trialboot.workers import oneshot
 from trialboot.writers import aptprotection, contentcache, store
 from trialboot.writers.vault import bootsets, covers, moduletrees, parts
 from trialboot.writers.vault.bootsets import Sources
+
+_UNPACKED: Final = f"{store.STATE}/unpacked"
 
 
 def work(host: Host) -> None:
@@ -93,15 +99,45 @@ def _keep(host: Host, loader: Loader, wanted: Choice, cache: Cache) -> None:
     found = [known for known in loader.state().entries if known.entry == wanted.entry]
     if not found:
         raise VaultError(f"the boot menu has no entry «{wanted.entry}» any more: nothing to keep")
-    bootsets.keep(host, boot_set, _sources(host, found[0], boot_set.release), cache)
+    try:
+        with _files_of(host, found[0]) as files:
+            bootsets.keep(host, boot_set, _sources(host, files, boot_set.release), cache)
+    except OSError as error:
+        raise VaultError(f"{error.filename}: {error.strerror}") from error
 
 
-def _sources(host: Host, entry: MenuEntry, release: str) -> Sources:
+@contextmanager
+def _files_of(host: Host, entry: MenuEntry) -> Iterator[list[str]]:
+    """Give kernel and initrds as files: those of a unified image are unpacked for so long.
+
+    Their content is what tells boot sets apart, so what is kept of them is the same boot set.
+    """
     places = [host_path(host, path) for path in (entry.kernel, *entry.initrds)]
     for place in places:
         if isinstance(place, Unknown):
             raise VaultError(place.why)
     files = [place for place in places if isinstance(place, str)]
+    if entry.image is None:
+        yield files
+        return
+    folder = host.path(_UNPACKED)
+    try:
+        yield _unpack(host, files[0], entry.image)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _unpack(host: Host, path: str, image: UnifiedImage) -> list[str]:
+    shutil.rmtree(host.path(_UNPACKED), ignore_errors=True)  # what a power cut left
+    host.path(_UNPACKED).mkdir(parents=True, mode=0o700)
+    named = (("linux", image.linux), ("initrd", image.initrd))
+    parts = [(f"{_UNPACKED}/{name}", part) for name, part in named if part is not None]
+    for target, part in parts:
+        copy_part(host.path(path), part.offset, part.size, host.path(target))
+    return [target for target, _ in parts]
+
+
+def _sources(host: Host, files: list[str], release: str) -> Sources:
     bare = covers.uncover(host)
     modules = f"{covered.MODULES}/{release}" if bare else covered.modules_folder(host, release)
     return Sources(

@@ -172,7 +172,9 @@ def test_entries_that_only_a_counter_tells_apart_are_in_doubt() -> None:
 
 OUR_FILE = EntryFile(
     name=OURS,
-    text=known_good_file("/trialboot/ab", "6.1", ["initrd.img"], "root=x trialboot.boot=ab"),
+    text=known_good_file(
+        "6.1", "/trialboot/ab/vmlinuz", ["/trialboot/ab/initrd.img"], "root=x trialboot.boot=ab"
+    ),
 )
 
 
@@ -228,7 +230,7 @@ def test_a_default_before_ours_that_the_loader_found_by_itself_is_not_known() ->
 @pytest.mark.parametrize("options", ["a\nlinux /evil", "", " a", '"a"', "a\rb"])
 def test_what_a_boot_entry_cannot_say_is_not_written(options: str) -> None:
     with pytest.raises(ValueError, match="no boot entry can say"):
-        known_good_file("/trialboot/ab", "6.1", [], options)
+        known_good_file("6.1", "/trialboot/ab/vmlinuz", [], options)
 
 
 @given(st.text(), st.text())

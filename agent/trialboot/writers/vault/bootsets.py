@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from trialboot.bootfiles import KEPT_FIRMWARE, KNOWN_GOOD_FILE, boot_sets
+from trialboot.bootfiles import KEPT_FIRMWARE, KNOWN_GOOD_FILE, boot_sets, read_menu
 from trialboot.content import Cache, file_sha256, paths_of, remove_tree
 from trialboot.core.bootset import BootSet, Fingerprint, shown
 from trialboot.core.facts import Unknown
+from trialboot.core.menu import Menu
 from trialboot.core.newc import archive
 from trialboot.errors import HostError, VaultError
 from trialboot.host import Host, sync_folder, write_durably
@@ -92,9 +93,8 @@ def kept(host: Host) -> tuple[Fingerprint, ...]:
 
 def drop(host: Host, fingerprint: Fingerprint, cache: Cache | None = None) -> None:
     """Forget a boot set, unless the menu's known-good entry boots it. Raises `VaultError`."""
-    known_good = host.path(KNOWN_GOOD_FILE)
     try:
-        if known_good.exists() and fingerprint in known_good.read_text(encoding="utf-8"):
+        if _is_booted_by_entry(host, fingerprint):
             raise VaultError(f"{shown(fingerprint)} is what the known-good entry boots")
         folder, tree = boot_folder(host, fingerprint), tree_folder(host, fingerprint)
         sweep_modules(host)
@@ -107,6 +107,18 @@ def drop(host: Host, fingerprint: Fingerprint, cache: Cache | None = None) -> No
         raise VaultError(str(error)) from error
     except OSError as error:
         raise VaultError(f"{error.filename}: {error.strerror}") from error
+
+
+def _is_booted_by_entry(host: Host, fingerprint: Fingerprint) -> bool:
+    """Tell whether the menu's known-good entry boots it: by our own file, and by the menu itself.
+
+    Between the two a power cut may have come.
+    """
+    known_good = host.path(KNOWN_GOOD_FILE)
+    if known_good.exists() and fingerprint in known_good.read_text(encoding="utf-8"):
+        return True
+    menu = read_menu(host)
+    return isinstance(menu, Menu) and menu.known_good == fingerprint
 
 
 def _build(host: Host, boot_set: BootSet, sources: Sources, cache: Cache) -> None:
