@@ -18,6 +18,7 @@ from tests.unit.boot_hosts import (
     SPLIT,
     BootHost,
     fedora,
+    image_parts,
     separate_boot,
     split_packages,
     systemd_boot,
@@ -168,6 +169,39 @@ def test_a_unified_kernel_image_is_named_and_not_guessed(tmp_path: Path) -> None
     assert "«debian-7.efi»: this unified kernel image is not understood: it is no PE" in why(host)
     host.efi(LoaderEntryDefault=f"{MACHINE}-{OLD}.conf")
     assert chosen(next_entry(menu_of(host))).entry == f"{MACHINE}-{OLD}.conf"
+
+
+def uki(cmdline: bytes = b"root=UUID=b ro\0") -> bytes:
+    osrel = b"ID=debian\nVERSION_ID=99\n"
+    return image_parts(
+        linux=b"kernel", initrd=b"initrd", cmdline=cmdline, osrel=osrel, uname=b"7.0"
+    )
+
+
+def test_a_unified_kernel_image_is_read(tmp_path: Path) -> None:
+    host = systemd_boot(tmp_path)
+    host.write("/boot/efi/EFI/Linux/debian-7.efi", uki())
+    host.write("/boot/efi/loader/loader.conf", "default debian-7*\n")
+    entry = chosen(next_entry(menu_of(host)))
+    assert (entry.kernel, entry.initrds) == ("/boot/efi/EFI/Linux/debian-7.efi", ())
+    assert entry.arguments == "root=UUID=b ro"
+    assert entry.image is not None
+    assert entry.image.release == "7.0"
+
+
+@pytest.mark.parametrize("place", ["EFI/Linux/a.efi.extra.d/a.addon.efi", "loader/addons/a.efi"])
+def test_what_adds_to_a_unified_image_puts_it_in_doubt(tmp_path: Path, place: str) -> None:
+    host = systemd_boot(tmp_path)
+    host.write("/boot/efi/EFI/Linux/a.efi", uki())
+    host.write(f"/boot/efi/{place}")
+    host.write("/boot/efi/loader/loader.conf", "default a.efi\n")
+    assert "adds to it, which is not read yet" in why(host)
+
+
+def test_a_unified_image_with_a_text_of_any_length_is_refused(tmp_path: Path) -> None:
+    host = systemd_boot(tmp_path)
+    host.write("/boot/efi/EFI/Linux/a.efi", uki(b"a" * (64 * 1024 + 1)))
+    assert "its .cmdline has more than 65536 bytes" in why(host)
 
 
 # --- which loader it is -------------------------------------------------------------------------

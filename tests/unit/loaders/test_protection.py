@@ -15,7 +15,7 @@ from trialboot.host import Host
 from trialboot.loaders.ground import WATCHDOG_IN_INITRD, settle, watchdog_seconds
 from trialboot.loaders.grub import Grub
 
-FUTURE: Final = time.time() + 60
+FUTURE: Final = time.time() + 86400
 MOUNTS = "22 1 8:2 / / rw - {} /dev/sda2 rw\n23 22 0:5 / /proc rw - proc proc rw\n"
 
 
