@@ -221,6 +221,23 @@ def controlled_systemd_boot(root: Path, folder: str = "/boot/efi", **variables: 
     return made
 
 
+def controlled_fedora(root: Path, file_system: str = "ext4", **environment: str) -> BootHost:
+    """Make Fedora with parts to keep; /boot is a partition of its own, the block on it."""
+    made = fedora(root, **environment)
+    made.write(
+        "/proc/self/mountinfo",
+        f"22 1 8:3 / / rw - ext4 /dev/sda3 rw\n23 22 8:2 / /boot rw - {file_system} /dev/sda2 rw\n"
+        "24 23 8:1 / /boot/efi rw - vfat /dev/sda1 rw\n",
+    )
+    for number in (1, 2, 3):
+        made.write(f"/sys/devices/sda/sda{number}/partition", f"{number}\n")
+        (root / "sys/dev/block").mkdir(parents=True, exist_ok=True)
+        (root / f"sys/dev/block/8:{number}").symlink_to(root / f"sys/devices/sda/sda{number}")
+    made.write("/proc/cmdline", "BOOT_IMAGE=(hd0,gpt2)/vmlinuz ro panic=10\n")
+    made.with_parts()
+    return made
+
+
 def image_parts(**sections: bytes) -> bytes:
     """Write a unified kernel image: a PE file whose sections begin at 512 bytes each."""
     names = [f".{name}".encode().ljust(8, b"\0") for name in sections]

@@ -5,14 +5,15 @@ from types import MappingProxyType
 from typing import Final
 
 from trialboot.core.facts import Unknown
-from trialboot.core.menu import GRUB, SYSTEMD_BOOT, Menu
+from trialboot.core.menu import GRUB, GRUB_BLS, SYSTEMD_BOOT, Menu
 from trialboot.host import Host
 from trialboot.loaders.grub import Grub
+from trialboot.loaders.grub_bls import GrubBls
 from trialboot.loaders.interface import Loader
 from trialboot.loaders.systemd_boot import SystemdBoot
 
 _LOADERS: Final[Mapping[str, Callable[[Host], Loader]]] = MappingProxyType(
-    {GRUB: Grub, SYSTEMD_BOOT: SystemdBoot}
+    {GRUB: Grub, GRUB_BLS: GrubBls, SYSTEMD_BOOT: SystemdBoot}
 )
 
 

@@ -1,0 +1,332 @@
+"""GRUB that takes its entries from `loader/entries` (Fedora, RHEL): written through its own files.
+
+From documentation and source: grub-core/commands/blscfg.c of https://github.com/rhboot/grub2, and
+grubby and kernel-install's 20-grub.install, which write the same environment block. Untried on a
+real host of that kind; `protection` says so.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from trialboot.bootfiles import (
+    BOOT_SETS,
+    ENTRIES,
+    OTHER_GRUB_ENVIRONMENT,
+    host_path,
+    read_environment,
+    read_menu,
+)
+from trialboot.core.bootset import BootSet, Fingerprint
+from trialboot.core.facts import EntryId, Unknown
+from trialboot.core.grub import format_environment, parse_environment
+from trialboot.core.grubwords import as_script
+from trialboot.core.menu import (
+    ADMIN_SAVED,
+    BOOT_WORD,
+    FIRMWARE_WORD,
+    GRUB_BLS,
+    KNOWN_GOOD,
+    SAVED,
+    Menu,
+    MenuEntry,
+    next_entry,
+    wanted_entry,
+)
+from trialboot.core.protection import Ground, Level, Protection, protection
+from trialboot.errors import HostError, LoaderError
+from trialboot.host import Host, sync_folder, write_durably
+from trialboot.loaders.ground import (
+    device_kind,
+    mount_of,
+    settle,
+    watchdog_seconds,
+    watchdogs,
+)
+from trialboot.loaders.note import leave_note, remove_note
+
+_ENTRY: Final = f"/boot/{ENTRIES}/{KNOWN_GOOD}.conf"
+_LINKS: Final = 8
+"""Links in a row that are followed: there is one, to the ESP."""
+_UNTRIED: Final = (
+    "GRUB with boot entries is written from its documentation and was not tried on a real host: "
+    "try a rollback by hand first"
+)
+_ORDER: Final = (
+    "the known-good need not be the first entry here: where GRUB loses its environment block, it "
+    "boots whatever is first"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class GrubBls:
+    """The GRUB of a host with boot entries. Writes are whole, durable, and read back."""
+
+    host: Host
+
+    def state(self) -> Menu:
+        """Give the menu as it is on disk now."""
+        menu = read_menu(self.host)
+        if isinstance(menu, Unknown):
+            raise LoaderError(menu.why)
+        if menu.loader != GRUB_BLS:
+            raise LoaderError(f"the boot loader is {menu.loader}, not GRUB with boot entries")
+        return menu
+
+    def make_default(self, entry: EntryId) -> None:
+        """Boot this entry from now on; what the host had saved is remembered beside it."""
+        menu = self.state()
+        if menu.default_spec != SAVED:
+            raise LoaderError(
+                f"GRUB_DEFAULT is «{menu.default_spec}», not saved: set it in /etc/default/grub "
+                "and run grub2-mkconfig"
+            )
+        self._check_bootable(_listed(menu, entry))
+        self._write(_with_default(self._environment(), entry))
+        self._check_reached(entry, replace(self.state(), once=""))
+
+    def boot_once(self, entry: EntryId) -> None:
+        """Boot this entry the next time only."""
+        for why in self.against(entry):
+            raise LoaderError(why)
+        self._check_bootable(_listed(self.state(), entry))
+        self._write({**self._environment(), "next_entry": entry})
+        self._check_reached(entry, self.state())
+
+    def forget_once(self) -> None:
+        """Take a one-shot back."""
+        values = self._environment()
+        if values.pop("next_entry", ""):
+            self._write(values)
+
+    def install(self, fingerprint: Fingerprint, boot_set: BootSet, firmware: str) -> EntryId:
+        """Make a kept boot set the known-good entry."""
+        content, arguments = self._entry(fingerprint, boot_set, firmware)
+        path = self.host.path(_ENTRY)
+        before = path.read_bytes() if path.exists() else None
+        try:
+            if before != content:
+                write_durably(path, content, mode=0o644)
+            self._settle(path.parent, self.host.path(BOOT_SETS))
+            leave_note(self.host, boot_set)
+        except OSError as error:
+            raise LoaderError(f"{_ENTRY}: {error.strerror}") from error
+        try:
+            self._check_installed(fingerprint, arguments)
+        except LoaderError as error:
+            _put_back(path, before)
+            raise LoaderError(f"the known-good entry is as it was: {error}") from error
+        return KNOWN_GOOD
+
+    def remove(self) -> None:
+        """Give the host its own menu and default back; what it had saved is saved again."""
+        self.state()
+        values = self._environment()
+        restored = _without_ours(values)
+        if restored != values:
+            self._write(restored)
+        path = self.host.path(_ENTRY)
+        try:
+            if path.exists():
+                path.unlink()
+                sync_folder(path.parent)
+                self._settle(path.parent)
+            remove_note(self.host)
+        except OSError as error:
+            raise LoaderError(f"{_ENTRY}: {error.strerror}") from error
+
+    def against(self, entry: EntryId) -> tuple[str, ...]:
+        """Say why this entry cannot be booted once here; empty where it can.
+
+        No script of ours guards this grub.cfg: where GRUB cannot clear the one-shot, a candidate
+        that dies would boot for ever.
+        """
+        del entry
+        found = self.protection()
+        return found.reasons if found.level is Level.NONE else ()
+
+    def protection(self) -> Protection:
+        """Tell what this host can survive with this GRUB."""
+        place = self._block()
+        where = place if isinstance(place, Unknown) else mount_of(self.host, place)
+        ground = Ground(
+            file_system=where if isinstance(where, Unknown) else where.file_system,
+            device=where if isinstance(where, Unknown) else device_kind(self.host, where.device),
+            running=self._running(),
+            candidate=self._candidate(),
+            watchdogs=watchdogs(self.host),
+            watchdog_seconds=watchdog_seconds(self.host),
+        )
+        return protection(ground, (_UNTRIED, _ORDER))
+
+    # --- what it stands on
+
+    def _running(self) -> str | Unknown:
+        try:
+            return self.host.read_text("/proc/cmdline").strip()
+        except HostError as error:
+            return Unknown(str(error))
+
+    def _candidate(self) -> str | Unknown:
+        menu = read_menu(self.host)
+        wanted = menu if isinstance(menu, Unknown) else wanted_entry(menu)
+        return wanted if isinstance(wanted, Unknown) else wanted.entry.arguments
+
+    # --- the environment block
+
+    def _block(self) -> str | Unknown:
+        """Find the file that holds the block: with UEFI /boot/grub2 has a link to the ESP."""
+        place = Path(OTHER_GRUB_ENVIRONMENT)
+        for _ in range(_LINKS):
+            here = self.host.path(str(place))
+            if not here.is_symlink():
+                return str(place)
+            place = Path(_joined(place.parent, here.readlink()))
+        return Unknown(f"{OTHER_GRUB_ENVIRONMENT} is a link that leads nowhere")
+
+    def _place(self) -> str:
+        place = self._block()
+        if isinstance(place, Unknown):
+            raise LoaderError(place.why)
+        if not self.host.path(place).parent.is_dir():
+            raise LoaderError(f"{place}: its folder is not there")
+        return place
+
+    def _environment(self) -> dict[str, str]:
+        found = read_environment(self.host, self._place())
+        if isinstance(found, Unknown):
+            raise LoaderError(found.why)
+        return found
+
+    def _write(self, values: Mapping[str, str]) -> None:
+        place = self._place()
+        path = self.host.path(place)
+        try:
+            mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
+            write_durably(path, format_environment(values), mode=mode)
+            self._settle(path.parent)
+            back = parse_environment(path.read_bytes())
+        except OSError as error:
+            raise LoaderError(f"{place}: {error.strerror}") from error
+        if back != dict(values):
+            raise LoaderError(f"{place} does not hold what was written")
+
+    def _settle(self, *folders: Path) -> None:
+        for folder in folders:
+            settle(folder)
+
+    # --- our entry
+
+    def _entry(
+        self, fingerprint: Fingerprint, boot_set: BootSet, firmware: str
+    ) -> tuple[bytes, str]:
+        """Write our entry; give it, and what the kernel has to get from it."""
+        kept = f"{BOOT_SETS}/{fingerprint}"
+        initrds = ["initrd.img"] if boot_set.initrd else []
+        words = [boot_set.command_line, f"{BOOT_WORD}={fingerprint}"]
+        if firmware and boot_set.initrd:
+            initrds.append("firmware.cpio")
+            words.append(f"{FIRMWARE_WORD}={firmware}")
+        for name in ("vmlinuz", *initrds):
+            if not self.host.exists(f"{kept}/{name}"):
+                raise LoaderError(f"{kept}/{name} is not there: the boot set is not kept")
+        arguments = " ".join(word for word in words if word)
+        options = as_script(arguments)
+        if isinstance(options, Unknown):
+            raise LoaderError(options.why)
+        if "$" in arguments or "\n" in arguments:
+            raise LoaderError(f"versions of GRUB differ over «$» in: {arguments}")
+        folder = f"{self._as_grub_sees_boot()}/trialboot/{fingerprint}"
+        lines = (
+            f"title trialboot: known-good {boot_set.release} (kept)",
+            f"version {boot_set.release}",
+            f"linux {folder}/vmlinuz",
+            *(f"initrd {folder}/{name}" for name in initrds),
+            f"options {options}",
+            "grub_users $grub_users",
+            "grub_arg --unrestricted",
+        )
+        text = "".join(f"{line}\n" for line in lines)
+        return text.encode("utf-8", "surrogateescape"), arguments
+
+    def _as_grub_sees_boot(self) -> str:
+        """Take from another entry what GRUB calls /boot: nothing, /boot, or a subvolume's path."""
+        for entry in self.state().entries:
+            place = host_path(self.host, entry.kernel) if entry.kernel else ""
+            below = str(place).removeprefix("/boot") if str(place).startswith("/boot/") else ""
+            if entry.entry != KNOWN_GOOD and below and entry.kernel.endswith(below):
+                return entry.kernel.removesuffix(below)
+        raise LoaderError("no entry of the menu tells what GRUB calls /boot")
+
+    # --- checks
+
+    def _check_installed(self, fingerprint: Fingerprint, arguments: str) -> None:
+        menu = self.state()
+        if menu.known_good != fingerprint:
+            told = menu.known_good or "no known-good entry"
+            raise LoaderError(f"the menu has {told}, not {fingerprint}")
+        entry = _listed(menu, KNOWN_GOOD)
+        if entry.arguments.split() != arguments.split():
+            raise LoaderError(f"GRUB would hand over «{entry.arguments}», not «{arguments}»")
+        self._check_bootable(entry)
+
+    def _check_bootable(self, entry: MenuEntry) -> None:
+        if entry.doubt or not entry.kernel:
+            raise LoaderError(f"«{entry.entry}»: {entry.doubt or 'it starts no Linux kernel'}")
+        for file in (entry.kernel, *entry.initrds):
+            place = host_path(self.host, file)
+            if isinstance(place, Unknown):
+                raise LoaderError(f"«{entry.entry}» cannot boot: {place.why}")
+
+    def _check_reached(self, entry: EntryId, menu: Menu) -> None:
+        reached = next_entry(menu)
+        if isinstance(reached, Unknown):
+            raise LoaderError(reached.why)
+        if reached.entry.entry != entry:
+            raise LoaderError(
+                f"GRUB would boot «{reached.entry.entry}», not «{entry}»: {reached.why}"
+            )
+
+
+def _joined(folder: Path, target: Path) -> str:
+    """Say where a link of the host leads: «..» is taken back by its text, as all folders are."""
+    parts: list[str] = []
+    for part in (target if target.is_absolute() else folder / target).parts[1:]:
+        if part == "..":
+            parts = parts[:-1]
+        else:
+            parts.append(part)
+    return "/" + "/".join(parts)
+
+
+def _listed(menu: Menu, entry: EntryId) -> MenuEntry:
+    found = [known for known in menu.entries if known.entry == entry]
+    if not found:
+        raise LoaderError(f"the boot menu has no entry «{entry}»")
+    return found[0]
+
+
+def _with_default(values: dict[str, str], default: EntryId) -> dict[str, str]:
+    """Set the default; keep what an administrator, or grubby, had saved before ours."""
+    saved = values.get("saved_entry", "")
+    kept = {ADMIN_SAVED: saved} if default == KNOWN_GOOD and saved != KNOWN_GOOD else {}
+    return {**values, **kept, "saved_entry": default}
+
+
+def _without_ours(values: dict[str, str]) -> dict[str, str]:
+    ours = {ADMIN_SAVED, "next_entry"} if ADMIN_SAVED in values else {ADMIN_SAVED}
+    restored = {name: value for name, value in values.items() if name not in ours}
+    if values.get("saved_entry") != KNOWN_GOOD:
+        return restored
+    restored.pop("saved_entry")
+    saved = values.get(ADMIN_SAVED)
+    return {**restored, "saved_entry": saved} if saved else restored
+
+
+def _put_back(path: Path, before: bytes | None) -> None:
+    if before is None:
+        path.unlink(missing_ok=True)
+        sync_folder(path.parent)
+    else:
+        write_durably(path, before, mode=0o644)
