@@ -18,14 +18,12 @@ from trialboot.bootfiles import (
     read_environment,
     read_menu,
 )
-from trialboot.core.bootset import BootSet, Fingerprint
+from trialboot.core.bootset import KeptBoot
 from trialboot.core.facts import EntryId, Unknown
 from trialboot.core.grub import format_environment, parse_environment
 from trialboot.core.grubwords import as_script
 from trialboot.core.menu import (
     ADMIN_SAVED,
-    BOOT_WORD,
-    FIRMWARE_WORD,
     GRUB_BLS,
     KNOWN_GOOD,
     SAVED,
@@ -100,20 +98,20 @@ class GrubBls:
         if values.pop("next_entry", ""):
             self._write(values)
 
-    def install(self, fingerprint: Fingerprint, boot_set: BootSet, firmware: str) -> EntryId:
+    def install(self, kept: KeptBoot) -> EntryId:
         """Make a kept boot set the known-good entry."""
-        content, arguments = self._entry(fingerprint, boot_set, firmware)
+        content = self._entry(kept)
         path = self.host.path(_ENTRY)
         before = path.read_bytes() if path.exists() else None
         try:
             if before != content:
                 write_durably(path, content, mode=0o644)
             self._settle(path.parent, self.host.path(BOOT_SETS))
-            leave_note(self.host, boot_set)
+            leave_note(self.host, kept.boot_set)
         except OSError as error:
             raise LoaderError(f"{_ENTRY}: {error.strerror}") from error
         try:
-            self._check_installed(fingerprint, arguments)
+            self._check_installed(kept)
         except LoaderError as error:
             _put_back(path, before)
             raise LoaderError(f"the known-good entry is as it was: {error}") from error
@@ -218,37 +216,29 @@ class GrubBls:
 
     # --- our entry
 
-    def _entry(
-        self, fingerprint: Fingerprint, boot_set: BootSet, firmware: str
-    ) -> tuple[bytes, str]:
-        """Write our entry; give it, and what the kernel has to get from it."""
-        kept = f"{BOOT_SETS}/{fingerprint}"
-        initrds = ["initrd.img"] if boot_set.initrd else []
-        words = [boot_set.command_line, f"{BOOT_WORD}={fingerprint}"]
-        if firmware and boot_set.initrd:
-            initrds.append("firmware.cpio")
-            words.append(f"{FIRMWARE_WORD}={firmware}")
-        for name in ("vmlinuz", *initrds):
-            if not self.host.exists(f"{kept}/{name}"):
-                raise LoaderError(f"{kept}/{name} is not there: the boot set is not kept")
-        arguments = " ".join(word for word in words if word)
-        options = as_script(arguments)
+    def _entry(self, kept: KeptBoot) -> bytes:
+        for file in (kept.kernel, *kept.initrds):
+            if not self.host.exists(file):
+                raise LoaderError(f"{file} is not there: the boot set is not kept")
+        options = as_script(kept.command_line)
         if isinstance(options, Unknown):
             raise LoaderError(options.why)
-        if "$" in arguments or "\n" in arguments:
-            raise LoaderError(f"versions of GRUB differ over «$» in: {arguments}")
-        folder = f"{self._as_grub_sees_boot()}/trialboot/{fingerprint}"
+        if "$" in kept.command_line or "\n" in kept.command_line:
+            raise LoaderError(f"versions of GRUB differ over «$» in: {kept.command_line}")
+        boot = self._as_grub_sees_boot()
+        kernel, *initrds = (
+            f"{boot}{file.removeprefix('/boot')}" for file in (kept.kernel, *kept.initrds)
+        )
         lines = (
-            f"title trialboot: known-good {boot_set.release} (kept)",
-            f"version {boot_set.release}",
-            f"linux {folder}/vmlinuz",
-            *(f"initrd {folder}/{name}" for name in initrds),
+            f"title trialboot: known-good {kept.boot_set.release} (kept)",
+            f"version {kept.boot_set.release}",
+            f"linux {kernel}",
+            *(f"initrd {initrd}" for initrd in initrds),
             f"options {options}",
             "grub_users $grub_users",
             "grub_arg --unrestricted",
         )
-        text = "".join(f"{line}\n" for line in lines)
-        return text.encode("utf-8", "surrogateescape"), arguments
+        return "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
 
     def _as_grub_sees_boot(self) -> str:
         """Take from another entry what GRUB calls /boot: nothing, /boot, or a subvolume's path."""
@@ -261,14 +251,14 @@ class GrubBls:
 
     # --- checks
 
-    def _check_installed(self, fingerprint: Fingerprint, arguments: str) -> None:
-        menu = self.state()
+    def _check_installed(self, kept: KeptBoot) -> None:
+        menu, fingerprint = self.state(), kept.boot_set.fingerprint
         if menu.known_good != fingerprint:
             told = menu.known_good or "no known-good entry"
             raise LoaderError(f"the menu has {told}, not {fingerprint}")
-        entry = _listed(menu, KNOWN_GOOD)
-        if entry.arguments.split() != arguments.split():
-            raise LoaderError(f"GRUB would hand over «{entry.arguments}», not «{arguments}»")
+        entry, wanted = _listed(menu, KNOWN_GOOD), kept.command_line
+        if entry.arguments.split() != wanted.split():
+            raise LoaderError(f"GRUB would hand over «{entry.arguments}», not «{wanted}»")
         self._check_bootable(entry)
 
     def _check_bootable(self, entry: MenuEntry) -> None:

@@ -17,7 +17,7 @@ from tests.unit.boot_hosts import (
 from tests.unit.loaders.host_folder import PowerCutError, power_for
 from trialboot.bootfiles import host_path
 from trialboot.content import file_sha256, read_tree
-from trialboot.core.bootset import BootSet, tree_identity
+from trialboot.core.bootset import BootSet, KeptBoot, tree_identity
 from trialboot.core.facts import EntryId
 from trialboot.core.grub import parse_environment
 from trialboot.core.menu import KNOWN_GOOD, MenuEntry, Resolved, next_entry, wanted_entry
@@ -26,7 +26,7 @@ from trialboot.errors import LoaderError, VaultError
 from trialboot.loaders.choice import loader_of
 from trialboot.loaders.grub_bls import GrubBls
 from trialboot.loaders.interface import Loader
-from trialboot.writers.vault import bootsets, layout
+from trialboot.writers.vault import bootsets, parts
 from trialboot.writers.vault.bootsets import Sources
 
 OLD = EntryId(f"{MACHINE}-{FEDORA_OLD}")
@@ -35,7 +35,7 @@ ENTRY = "boot/loader/entries/trialboot-known-good.conf"
 LINE = 'root=/dev/mapper/fedora-root ro "dyndbg=file x.c +p" panic=10'
 SOURCES = Sources(
     kernel=f"/boot/vmlinuz-{FEDORA_OLD}",
-    initrd=f"/boot/initramfs-{FEDORA_OLD}.img",
+    initrds=(f"/boot/initramfs-{FEDORA_OLD}.img",),
     firmware="/lib/firmware",
 )
 
@@ -44,7 +44,7 @@ def boot_set(host: BootHost) -> BootSet:
     return BootSet(
         release=FEDORA_OLD,
         kernel=file_sha256(host.host.path(SOURCES.kernel)),
-        initrd=file_sha256(host.host.path(SOURCES.initrd)),
+        initrd=file_sha256(host.host.path(SOURCES.initrds[0])),
         modules="m",
         firmware=tree_identity(read_tree(host.root / "lib/firmware")),
         command_line=LINE,
@@ -54,9 +54,7 @@ def boot_set(host: BootHost) -> BootSet:
 def install(host: BootHost) -> GrubBls:
     kept, loader = boot_set(host), GrubBls(host.host)
     bootsets.keep(host.host, kept, SOURCES)
-    assert (
-        loader.install(kept.fingerprint, kept, layout.firmware_of(kept.fingerprint)) == KNOWN_GOOD
-    )
+    assert loader.install(parts.boot_files(host.host, kept.fingerprint)) == KNOWN_GOOD
     return loader
 
 
@@ -227,16 +225,18 @@ def test_what_grub_would_not_hand_over_is_refused(tmp_path: Path, line: str) -> 
     host = controlled_fedora(tmp_path)
     kept, loader = boot_set(host), install(host)
     before = (tmp_path / ENTRY).read_bytes()
+    files = parts.boot_files(host.host, kept.fingerprint)
     with pytest.raises(LoaderError):
-        loader.install(kept.fingerprint, replace(kept, command_line=line), "")
+        loader.install(replace(files, boot_set=replace(kept, command_line=line)))
     assert (tmp_path / ENTRY).read_bytes() == before
 
 
 def test_a_boot_set_that_is_not_kept_is_refused(tmp_path: Path) -> None:
     host = controlled_fedora(tmp_path)
     kept = boot_set(host)
+    gone = KeptBoot(boot_set=kept, kernel=f"/boot/trialboot/{kept.fingerprint}/vmlinuz")
     with pytest.raises(LoaderError, match="not kept"):
-        GrubBls(host.host).install(kept.fingerprint, kept, "")
+        GrubBls(host.host).install(gone)
     assert not (tmp_path / ENTRY).exists()
 
 
