@@ -8,26 +8,18 @@ what the command found.
 import argparse
 import io
 import json
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from trialboot import __version__, report, screens, statefile
-from trialboot.bootfiles import read_menu
-from trialboot.config import PATH, Mode, parse_config
-from trialboot.core.facts import Unknown
-from trialboot.core.menu import Menu
-from trialboot.errors import ConfigError, HostError, LoaderError, TrialbootError
-from trialboot.host import Host, write_durably
-from trialboot.loaders.choice import loader_of
+from trialboot.config import Least
+from trialboot.errors import HostError, TrialbootError
+from trialboot.host import Host
 from trialboot.terminal import print_json, print_lines, tell
+from trialboot.writers.dropins import Setting
 
 _BUS: Final = ("org.trialboot1", "/org/trialboot1", "org.trialboot1.Manager")
-_MODE: Final = re.compile(
-    r"""^([ \t]*mode[ \t]*=[ \t]*)("[^"\n]*"|'[^'\n]*'|[^#\n]*)""", re.MULTILINE
-)
-
 Command = Callable[[Host, argparse.Namespace], int]
 
 
@@ -79,8 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         _may_reboot,
         "whether a reboot is safe now; ends with 0 yes, 1 no",
     )
-    _verb(verbs, "arm", _arm, "let trialboot act: changed boots become trials")
-    _verb(verbs, "observe", _observe, "read, judge and report only")
+    _protecting(verbs)
     _verb(verbs, "retry", _retry, "let condemned boot sets be tried again")
     _verb(verbs, "allow", _allow, "let what a failed pre-check refuses be tried all the same")
     running = _verb(verbs, "run", _run, "everything in the foreground, in observe mode")
@@ -89,8 +80,35 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _verb(verbs: Any, name: str, command: Command, text: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
+def _protecting(verbs: Any) -> None:
+    judging = _reading(verbs, "doctor", _doctor, "what this host can survive, and what to do")
+    judging.add_argument(
+        "--exit-code",
+        action="store_true",
+        help="end with 1 if no change would be tried on this host, 2 if that is not known",
+    )
+    settings = [str(setting) for setting in Setting]
+    judging.add_argument(
+        "--set", choices=settings, help="write this setting, in a file of its own"
+    )
+    judging.add_argument("--unset", choices=settings, help="remove that file again")
+    arming = _verb(verbs, "arm", _arm, "let trialboot act: changed boots become trials")
+    arming.add_argument(
+        "--accept-protection",
+        choices=[str(least) for least in Least],
+        metavar="LEVEL",
+        help="arm a host that survives no more than this, and lower boot.least_protection to it",
+    )
+    text = "read, judge and report only; the boot loader is the host's own again"
+    _verb(verbs, "disarm", _disarm, text, aliases=["observe"])
+
+
+def _verb(
+    verbs: Any, name: str, command: Command, text: str, aliases: Sequence[str] = ()
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        name, aliases=aliases, help=text, description=text
+    )
     parser.set_defaults(command=command)
     return parser
 
@@ -170,6 +188,16 @@ def _contract(host: Host, options: argparse.Namespace) -> int:
     return byhand.contract(host, as_json=options.json)
 
 
+def _doctor(host: Host, options: argparse.Namespace) -> int:
+    from trialboot import arming, settingup  # noqa: PLC0415  0.3 s, see _contract
+
+    if options.set:
+        return settingup.set_up(host, Setting(options.set))
+    if options.unset:
+        return settingup.take_back(host, Setting(options.unset))
+    return arming.doctor(host, json=options.json, exit_code=options.exit_code)
+
+
 def _run(host: Host, options: argparse.Namespace) -> int:
     from trialboot import byhand  # noqa: PLC0415  0.3 s that the other commands do without
 
@@ -179,36 +207,16 @@ def _run(host: Host, options: argparse.Namespace) -> int:
 # --- acting -----------------------------------------------------------------------------------
 
 
-def _arm(host: Host, _options: argparse.Namespace) -> int:
-    menu = read_menu(host)
-    loader = loader_of(host, menu)
-    if isinstance(menu, Menu) and isinstance(loader, Unknown):
-        raise LoaderError(loader.why)
-    return _set_mode(host, Mode.ARMED)
+def _arm(host: Host, options: argparse.Namespace) -> int:
+    from trialboot import arming  # noqa: PLC0415  0.3 s that the other commands do without
+
+    return arming.arm(host, options.accept_protection)
 
 
-def _observe(host: Host, _options: argparse.Namespace) -> int:
-    return _set_mode(host, Mode.OBSERVE)
+def _disarm(host: Host, _options: argparse.Namespace) -> int:
+    from trialboot import arming  # noqa: PLC0415  see above
 
-
-def _set_mode(host: Host, mode: Mode) -> int:
-    """Write one line of the operator's file and have the daemon read it again."""
-    text = host.read_text(PATH) if host.exists(PATH) else ""
-    line = f'mode = "{mode}"'
-    # A key above the first section is what TOML takes as ours.
-    changed, found = _MODE.subn(rf'\1"{mode}"', text, count=1)
-    if not found:
-        changed = f"{line}\n{text}"
-    if parse_config(changed).mode is not mode:
-        raise ConfigError(f"{PATH}: write {line} above the first section by hand")
-    try:
-        host.path(PATH).parent.mkdir(parents=True, exist_ok=True)
-        write_durably(host.path(PATH), changed.encode(), mode=0o644)
-    except OSError as error:
-        raise HostError(f"{PATH}: {error.strerror}; are you root?") from error
-    host.call(*_BUS, "Reload")
-    tell(f"mode {mode}; «trialboot status» shows what follows")
-    return 0
+    return arming.disarm(host)
 
 
 def _retry(host: Host, _options: argparse.Namespace) -> int:

@@ -82,7 +82,9 @@ def _protection(loader: Loader | Unknown) -> Protection | Unknown:
 
 
 def _wanted(menu: Menu | Unknown) -> MenuEntry | Unknown:
-    found = menu if isinstance(menu, Unknown) else wanted_entry(menu)
+    if isinstance(menu, Unknown):
+        return Unknown("the boot menu is not understood")
+    found = wanted_entry(menu)
     return found if isinstance(found, Unknown) else found.entry
 
 

@@ -140,7 +140,8 @@ def _arming_lines(state: Mapping[str, Any]) -> list[str]:
         return [*lines, *_refused_lines(state)]
     if state["phase"] == Phase.ARMED:
         good = _release(state["known_good"])
-        return [f"It is a trial, booted once: the default stays on the known-good {good}."]
+        trial = f"It is a trial, booted once: the default stays on the known-good {good}."
+        return [trial, *_unprotected_lines(state)]
     if state["mode"] == "observe":
         return ["Observe mode: nothing is pinned and no boot is a trial (trialboot arm)."]
     return lines
@@ -154,6 +155,14 @@ def _refused_lines(state: Mapping[str, Any]) -> list[str]:
     head = "It is not tried, for a pre-check failed" if state["pinned"] else _UNPINNED
     allow = [] if lines else ["  «trialboot allow» has it tried all the same."]
     return [*lines, *_block(head, refused["objections"]), *allow]
+
+
+def _unprotected_lines(state: Mapping[str, Any]) -> list[str]:
+    """Say before a trial what this host would not undo by itself."""
+    protection = (state["next"] or {}).get("protection")
+    if state["phase"] != Phase.ARMED or not protection or not protection["reasons"]:
+        return []
+    return [f"Protection is {protection['level']}: {'; '.join(protection['reasons'])}."]
 
 
 def _held_lines(state: Mapping[str, Any]) -> list[str]:
@@ -201,7 +210,7 @@ def reboot_lines(state: Mapping[str, Any]) -> list[str]:
     """Say whether this host may be rebooted, and what speaks against it."""
     answer = state["may_reboot"]
     if answer["answer"]:
-        return ["yes: nothing speaks against a reboot"]
+        return ["yes: nothing speaks against a reboot", *_unprotected_lines(state)]
     return ["no:", *(f"  {why}" for why in answer["reasons"])]
 
 
@@ -218,7 +227,7 @@ def notice_lines(state: Mapping[str, Any]) -> list[str]:
         head = "It is not tried" if held else _UNPINNED
         lines.append(f"{head}: {_against(state['refused'])[0]}")
     if outlook:
-        lines += _damage_lines(outlook)
+        lines += [*_damage_lines(outlook), *_unprotected_lines(state)]
     told = [f"trialboot: {line}" for line in lines[:MOST_NOTICE]]
     return [*told, "trialboot: more: trialboot next"] if told else []
 

@@ -19,3 +19,12 @@ def print_json(value: Any) -> None:
 def tell(text: str) -> None:
     """Say what happens beside the answer."""
     sys.stderr.write(f"{text}\n")
+
+
+def ask(question: str) -> bool:
+    """Ask somebody at the terminal; no where nobody sits there."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}

@@ -15,7 +15,9 @@ import pytest
 
 from trialboot import __version__, cli, errors, journal, metrics, report
 from trialboot.config import Config
+from trialboot.core.doctor import ROWS
 from trialboot.core.language import Word
+from trialboot.core.protection import Level
 from trialboot.core.trial import Phase, Trial
 from trialboot.errors import TrialbootError
 
@@ -112,6 +114,17 @@ def test_the_manual_names_every_command_and_option() -> None:
         for option in parser._option_string_actions:
             if option.startswith("--") and option not in {"--help", "--json"}:
                 assert f"\\{option}**" in text, option
+
+
+def test_the_tick_list_has_every_row_of_doctor_and_no_other() -> None:
+    text, _ = section(page("docs/operations.md"), "Before you arm it").split(
+        "What only you can know"
+    )
+    ticks = [line for line in text.splitlines() if line.startswith("- [ ] ")]
+    heads = [line.partition(":")[0] for line in ticks]
+    assert {name for head in heads for name in re.findall(r"\*\*(.+?)\*\*", head)} == set(ROWS)
+    levels = re.findall(r"(?m)^\| `([\w-]+)` \|", text)
+    assert levels == [str(level) for level in Level]
 
 
 def test_every_exit_code_is_told() -> None:

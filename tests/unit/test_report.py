@@ -268,6 +268,7 @@ def test_next_of_an_armed_host_says_that_it_is_a_trial() -> None:
     assert screens.next_lines(state(trial(Phase.ARMED, candidate=NEW))) == [
         SENTENCE,
         f"It is a trial, booted once: the default stays on the known-good {GOOD_SHOWN}.",
+        "Protection is panic-only: no watchdog.",
         LOOK,
         "  kernel: release: 6.1-good → 6.1-new",
     ]
@@ -460,8 +461,19 @@ def test_nothing_to_tell_is_no_notice() -> None:
 def test_a_notice_tells_the_sentence_and_where_there_is_more() -> None:
     assert screens.notice_lines(state(trial(Phase.ARMED))) == [
         f"trialboot: {SENTENCE}",
+        "trialboot: Protection is panic-only: no watchdog.",
         "trialboot: more: trialboot next",
     ]
+
+
+def test_before_a_trial_it_is_told_what_would_not_be_undone() -> None:
+    armed = state(trial(Phase.ARMED), outlook=outlook(protection=Protection(level=Level.FULL)))
+    assert screens.reboot_lines(armed) == ["yes: nothing speaks against a reboot"]
+    assert not any("Protection" in line for line in screens.next_lines(armed))
+    weak = state(trial(Phase.ARMED))
+    assert screens.reboot_lines(weak)[1:] == ["Protection is panic-only: no watchdog."]
+    assert screens.reboot_lines(state(trial(Phase.STEADY)))[1:] == []
+    assert screens.reboot_lines(state(trial(Phase.ARMED), outlook=None))[1:] == []
     unknown = outlook(changes=Unknown("no menu"), sentence="It is not known.")
     assert screens.notice_lines(state(trial(Phase.STEADY), outlook=unknown))[0] == (
         "trialboot: It is not known."

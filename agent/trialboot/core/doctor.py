@@ -4,7 +4,7 @@ Levels are those of `core.protection`: the rows take the same words from the sam
 that a reason of the level is always a row with what to do about it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,31 +13,32 @@ from trialboot.core.examined import Examined, Row, State
 from trialboot.core.facts import Unknown
 from trialboot.core.protection import Level, Protection, is_below
 
-_ROWS: Final[tuple[Callable[[Examined], Row | None], ...]] = (
-    doctorboot.boot_loader,
-    doctorboot.one_shot,
-    doctorboot.known_good,
-    doctorboot.menu_entry,
-    doctorboot.default,
-    doctorboot.menu_waits,
-    doctorboot.room_in_boot,
-    doctorhost.panic_running,
-    doctorhost.panic_next,
-    doctorhost.hardware_watchdog,
-    doctorhost.runtime_watchdog,
-    doctorhost.early_watchdog,
-    doctorhost.reboot_watchdog,
-    doctorhost.lockups,
-    doctorhost.rescue,
-    doctorhost.room_in_root,
-    doctorhost.boot_complete,
-    doctorhost.autoremove,
-    doctorhost.daemon,
-    doctorhost.state_file,
-    doctorboot.kexec,
-    doctorboot.secure_boot,
-    doctorboot.rpm_host,
-)
+ROWS: Final[Mapping[str, Callable[[Examined], Row | None]]] = {
+    "boot loader": doctorboot.boot_loader,
+    "one-shot": doctorboot.one_shot,
+    "known-good": doctorboot.known_good,
+    "known-good entry": doctorboot.menu_entry,
+    "default": doctorboot.default,
+    "menu": doctorboot.menu_waits,
+    "room in /boot": doctorboot.room_in_boot,
+    "panic= of this boot": doctorhost.panic_running,
+    "panic= of the next boot": doctorhost.panic_next,
+    "hardware watchdog": doctorhost.hardware_watchdog,
+    "RuntimeWatchdogSec": doctorhost.runtime_watchdog,
+    "watchdog in the initrd": doctorhost.early_watchdog,
+    "RebootWatchdogSec": doctorhost.reboot_watchdog,
+    "lockups": doctorhost.lockups,
+    "emergency and rescue": doctorhost.rescue,
+    "room in /": doctorhost.room_in_root,
+    "boot-complete.target": doctorhost.boot_complete,
+    "autoremove": doctorhost.autoremove,
+    "daemon": doctorhost.daemon,
+    "state file": doctorhost.state_file,
+    "kexec": doctorboot.kexec,
+    "Secure Boot": doctorboot.secure_boot,
+    "rpm host": doctorboot.rpm_host,
+}
+"""Each row by its subject, which the tick list in operations.md has, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +60,7 @@ class Diagnosis:
 
 def diagnose(seen: Examined) -> Diagnosis:
     """Judge a host."""
-    rows = [row for make in _ROWS if (row := make(seen)) is not None]
+    rows = [row for make in ROWS.values() if (row := make(seen)) is not None]
     found, order = seen.protection, list(State)
     return Diagnosis(
         level=found.level if isinstance(found, Protection) else found,

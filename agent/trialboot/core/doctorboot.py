@@ -20,7 +20,7 @@ def boot_loader(seen: Examined) -> Row:
     if isinstance(seen.menu, Unknown):
         return Row(
             subject="boot loader",
-            state=State.BLOCKS,
+            state=State.BLOCKS if seen.as_root else State.UNKNOWN,
             found=f"its menu is not understood: {seen.menu.why}",
             remedy="mend the file that is named; «trialboot next --now» as root tries again",
         )
@@ -60,7 +60,8 @@ def known_good(seen: Examined) -> Row:
 def _known_good(seen: Examined) -> tuple[State, str, str]:
     kept = seen.kept
     if kept is None:
-        return State.NOTE, "none yet: a boot set earns it by a sound verdict", "trialboot verify"
+        text = "none yet: a boot set earns it by a sound verdict"
+        return State.NOTE, text, "trialboot arm: this boot proves itself, and is kept"
     if isinstance(kept, Unknown):
         return State.UNKNOWN, kept.why, _ask_root(seen)
     if not kept.pinned:

@@ -30,13 +30,13 @@ def _row(subject: str, against: tuple[str, ...], fine: str, remedy: str, known: 
 def panic_running(seen: Examined) -> Row:
     """Tell whether a panic of this boot ends in a reset."""
     against = against_panic("running", seen.running)
-    return _row("panic, running", against, "panic= is set", _SET_PANIC, seen.running)
+    return _row("panic= of this boot", against, "panic= is set", _SET_PANIC, seen.running)
 
 
 def panic_next(seen: Examined) -> Row:
     """Tell whether a panic of the next kernel does, in the initrd too."""
     against = against_panic("next", seen.following)
-    return _row("panic, next boot", against, "panic= is set", _SET_PANIC, seen.following)
+    return _row("panic= of the next boot", against, "panic= is set", _SET_PANIC, seen.following)
 
 
 def hardware_watchdog(seen: Examined) -> Row:
@@ -62,7 +62,12 @@ def runtime_watchdog(seen: Examined) -> Row:
         )
     fine = "" if isinstance(dogs.runtime, Unknown) else f"{dogs.runtime:.0f} s"
     against = against_runtime(dogs.runtime)
-    return _row("RuntimeWatchdogSec", against, fine, _SET_WATCHDOG, dogs.runtime)
+    return _row("RuntimeWatchdogSec", against, fine, _remedy(seen, _SET_WATCHDOG), dogs.runtime)
+
+
+def _remedy(seen: Examined, command: str) -> str:
+    """Give a command that arms a watchdog, where there is one."""
+    return "" if against_watchdog(seen.watchdogs.identities) else command
 
 
 def early_watchdog(seen: Examined) -> Row:
@@ -71,7 +76,7 @@ def early_watchdog(seen: Examined) -> Row:
     remedy = (
         "update-initramfs -u -k all, or dracut -f --regenerate-all (a changed initrd: a trial)"
         if seen.watchdogs.asked_early
-        else _SET_EARLY
+        else _remedy(seen, _SET_EARLY)
     )
     return _row("watchdog in the initrd", against_early(early), "armed there", remedy, early)
 
@@ -87,7 +92,7 @@ def reboot_watchdog(seen: Examined) -> Row:
         subject="RebootWatchdogSec",
         state=State.NOTE,
         found="off: a roll-back whose shutdown hangs waits for somebody",
-        remedy=_SET_WATCHDOG,
+        remedy=_remedy(seen, _SET_WATCHDOG),
     )
 
 
