@@ -38,9 +38,9 @@ def one_shot(seen: Examined) -> Row:
     """Tell what holds the one-shot, or why nothing can."""
     found = seen.protection
     if isinstance(found, Unknown):
-        return Row(
-            subject="one-shot", state=State.UNKNOWN, found=found.why, remedy=_ask_root(seen)
-        )
+        blind = isinstance(seen.menu, Unknown) or seen.uncontrolled
+        why = "it takes a boot loader that is written" if blind else found.why
+        return Row(subject="one-shot", state=State.UNKNOWN, found=why, remedy=_ask_root(seen))
     if found.level is Level.NONE:
         why = "; ".join(found.against_once) or "no one-shot can be relied on"
         return Row(subject="one-shot", state=State.BLOCKS, found=why, remedy=_WITHOUT_BLOCK)
