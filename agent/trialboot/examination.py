@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from trialboot import lookahead, snapshot
 from trialboot.bootfiles import host_path, read_menu
@@ -20,7 +20,6 @@ from trialboot.loaders.interface import Loader
 from trialboot.readers import safeguards
 from trialboot.writers import aptprotection, contentcache, store
 
-STATE_FILE: Final = f"{store.RUN}/state.json"
 _T = TypeVar("_T")
 
 
@@ -151,7 +150,7 @@ def _daemon(host: Host) -> str:
 
 def _state_age(host: Host) -> float | Unknown:
     try:
-        written = host.path(STATE_FILE).stat().st_mtime
+        written = host.path(store.STATE_FILE).stat().st_mtime
     except OSError as error:
-        return Unknown(f"{STATE_FILE}: {error.strerror}")
+        return Unknown(f"{store.STATE_FILE}: {error.strerror}")
     return max(0.0, host.now().timestamp() - written)

@@ -64,8 +64,13 @@ def _set_panic(host: Host) -> None:
 
 
 def _unset_panic(host: Host) -> None:
+    grub = _grub(host)
     dropins.remove(host, Setting.PANIC)
-    _grub(host).refresh()
+    try:
+        grub.refresh()
+    except TrialbootError:
+        dropins.put(host, Setting.PANIC)
+        raise
     tell("removed; a changed command line is a change: armed, the next boot is a trial")
 
 

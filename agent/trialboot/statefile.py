@@ -8,9 +8,8 @@ from trialboot.errors import HostError
 from trialboot.host import Host, write_durably
 from trialboot.report import FORMAT
 from trialboot.screens import notice_lines
-from trialboot.writers.store import RUN
+from trialboot.writers.store import RUN, STATE_FILE
 
-STATE_FILE: Final = f"{RUN}/state.json"
 MESSAGE_OF_THE_DAY: Final = f"{RUN}/motd"
 NOTICE: Final = f"{RUN}/notice"
 """What packaging/dpkg/package-notice prints at the end of a package run."""

@@ -123,6 +123,14 @@ def test_where_the_menu_cannot_be_made_nothing_has_changed(
     assert machine.menu() == BARE
 
 
+def test_a_setting_stays_where_the_menu_cannot_be_made_without_it(machine: Machine) -> None:
+    machine.cli("--set", "panic")
+    machine.refuse = "grub-mkconfig"
+    assert machine.cli("--unset", "panic") == 74
+    assert machine.has(PANIC)
+    assert machine.menu() == PLAIN
+
+
 @pytest.mark.parametrize("make", [fedora, systemd_boot])
 def test_a_command_line_that_is_not_ours_is_proposed_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Any

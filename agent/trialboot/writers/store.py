@@ -21,6 +21,8 @@ STATE: Final = "/var/lib/trialboot"
 RUN: Final = "/run/trialboot"
 SPOOL: Final = f"{STATE}/spool"
 
+STATE_FILE: Final = f"{RUN}/state.json"
+"""For people and tools (`statefile`)."""
 OUTLOOK: Final = f"{RUN}/outlook.json"
 JUDGEMENT: Final = f"{RUN}/judgement.json"
 CONTRACTS: Final = f"{STATE}/contracts.json"
