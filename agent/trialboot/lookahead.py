@@ -5,7 +5,7 @@ from typing import Final
 
 from trialboot.bootdetail import BootSide, hash_of, module_files, read_detail, read_kept
 from trialboot.config import read_config
-from trialboot.content import Cache
+from trialboot.content import Cache, is_module, read_tree
 from trialboot.core.bootset import BootSet, Fingerprint, tree_identity, word_of
 from trialboot.core.change import Ahead, BootDetail, Change, InUse
 from trialboot.core.compare import changes, objections
@@ -343,6 +343,7 @@ def _damage(side: BootSide, trial: Trial, base: BootDetail | Unknown) -> tuple[s
         for why in (
             *_other_files(side, good),
             _other_firmware(side, good, base),
+            _other_modules(side, good),
             _lost_modules(side, good),
             _lost_entry(side, good),
         )
@@ -373,6 +374,17 @@ def _other_firmware(side: BootSide, good: BootSet, base: BootDetail | Unknown) -
     if isinstance(base, Unknown) or tree_identity(base.firmware) == good.firmware:
         return ""
     return "the kept firmware files are not what was kept"
+
+
+def _other_modules(side: BootSide, good: BootSet) -> str:
+    """Hash the kept modules: a tool that writes in place writes to the kept link as well."""
+    folder = layout.modules_of(good)
+    if not side.host.exists(folder):  # as before modules were kept
+        return ""
+    found = guarded(lambda: read_tree(side.host.path(folder), cache=side.cache, wanted=is_module))
+    if isinstance(found, Unknown) or tree_identity(found) == good.modules:
+        return ""
+    return "the kept modules are not what was kept"
 
 
 def _lost_modules(side: BootSide, good: BootSet) -> str:

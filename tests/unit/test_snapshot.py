@@ -391,6 +391,9 @@ def pinned(host: Debian) -> tuple[BootSet, Trial]:
     return good, Trial(known_good=good, pinned=True)
 
 
+NO_ENTRY: Final = "the boot menu has no entry for the known-good any more"
+
+
 def boot_kept(host: Debian, fingerprint: str, more: str = "") -> None:
     line = f"BOOT_IMAGE=/trialboot/{fingerprint}/vmlinuz {ARGUMENTS} {BOOT_WORD}={fingerprint}"
     line += more
@@ -473,6 +476,50 @@ def test_under_the_kept_firmware_the_packages_own_tree_is_what_would_boot(tmp_pa
     assert look(host, trial).sentence == NOTHING
     host.write("/run/trialboot/kept-firmware-mounted", "")
     assert [row[:2] for row in rows(look(host, trial))] == [(Area.FIRMWARE, FIRMWARE)]
+
+
+def test_under_the_kept_modules_the_packages_own_tree_is_what_would_boot(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    good, trial = pinned(host)
+    boot_kept(host, good.fingerprint)
+    shutil.copytree(tmp_path / "lib/modules", tmp_path / "run/trialboot/packaged-modules")
+    host.write(f"/run/trialboot/packaged-modules/{OLD}/kernel/bnx2.ko", "another build")
+    assert look(host, trial).sentence == NOTHING
+    host.write("/run/trialboot/kept-modules-mounted", "")
+    wanted = set_of(look(host, trial).wanted)
+    assert (wanted.modules != good.modules, wanted.kernel) == (True, good.kernel)
+
+
+def test_a_rebuilt_initrd_of_the_same_kernel_is_a_candidate_and_harms_nothing_kept(
+    tmp_path: Path,
+) -> None:
+    host = debian(tmp_path)
+    good, trial = pinned(host)
+    boot_kept(host, good.fingerprint)
+    host.write(f"/boot/initrd.img-{OLD}", "rebuilt by update-initramfs")
+    outlook = look(host, trial)
+    assert rows(outlook) == [(Area.INITRD, f"initrd of {OLD}", "as before", "rebuilt")]
+    assert set_of(outlook.wanted).fingerprint != good.fingerprint
+    assert outlook.damage == (NO_ENTRY,)  # in this folder nobody made one
+    bootsets.verify(host.host, good.fingerprint)
+
+
+def test_kept_modules_that_were_written_in_place_are_damage(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    good = set_of(look(host).running)
+    sources = Sources(
+        kernel=f"/boot/vmlinuz-{OLD}",
+        initrds=(f"/boot/initrd.img-{OLD}",),
+        firmware="/lib/firmware",
+        modules=f"/lib/modules/{OLD}",
+    )
+    bootsets.keep(host.host, good, sources)
+    trial = Trial(known_good=good, pinned=True)
+    boot_kept(host, good.fingerprint)
+    assert look(host, trial).damage == (NO_ENTRY,)
+    with (tmp_path / f"lib/modules/{OLD}/kernel/bnx2.ko").open("ab") as file:
+        file.write(b"in place")
+    assert look(host, trial).damage[0] == "the kept modules are not what was kept"
 
 
 # --- the cache ----------------------------------------------------------------------------------

@@ -28,6 +28,15 @@ def test_what_was_packed_is_found_again(files: dict[str, tuple[int, bytes]]) -> 
     assert packed[-1] == ("TRAILER!!!", b"")
 
 
+def test_folders_that_the_initrd_before_it_has_as_links_are_not_packed() -> None:
+    files = {"usr/lib/dracut/hooks/a.sh": (0o755, b"x"), "scripts/b": (0o755, b"y")}
+    assert members(archive(files))[:-1] == [
+        ("scripts", b""),
+        ("scripts/b", b"y"),
+        ("usr/lib/dracut/hooks/a.sh", b"x"),
+    ]
+
+
 def header(
     magic: bytes = b"070701", size: bytes = b"00000001", name: bytes = b"00000002"
 ) -> bytes:

@@ -33,9 +33,11 @@ class Mkconfig:
     refuse: str = ""
     spoil: tuple[str, str] = ("", "")
     ran: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
 
     def __call__(self, argv: Sequence[str], **_: object) -> str:
         self.ran.append(argv[0])
+        self.lines.append(" ".join(argv))
         if argv[0] == self.refuse:
             raise HostError(f"«{argv[0]}» ended with 1")
         if argv[0] == "grub-mkconfig":

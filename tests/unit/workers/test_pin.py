@@ -209,6 +209,36 @@ def test_keeping_takes_the_module_tree_of_the_release(tmp_path: Path) -> None:
     assert sorted(path.name for path in kept.iterdir()) == ["kernel", "modules.dep"]
 
 
+COVERED = """\
+22 1 254:2 / / rw,relatime - ext4 /dev/vda2 rw
+31 22 254:2 /usr/lib/trialboot/kept/f2/firmware /usr/lib/firmware ro - ext4 /dev/vda2 rw
+33 22 254:2 /usr/lib/trialboot/kept/f2/modules/6.1 /usr/lib/modules/6.1 ro - ext4 /dev/vda2 rw
+40 22 0:33 /kept/lib/firmware /lib/firmware rw - tmpfs somebody-elses rw
+"""
+
+
+def test_kept_trees_are_taken_off_before_what_is_below_them_is_kept(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    node.write("/proc/self/mountinfo", COVERED)
+    perform(node, keep(node))
+    assert node.mkconfig.lines == [
+        "umount --lazy /usr/lib/modules/6.1",
+        "umount --lazy /usr/lib/firmware",
+    ]
+
+
+def test_where_they_cannot_be_taken_off_the_packages_trees_are_copied(tmp_path: Path) -> None:
+    node = make_node(tmp_path, refuse="umount")
+    node.write("/proc/self/mountinfo", COVERED)
+    node.write("/run/trialboot/kept-firmware-mounted", "")
+    shutil.move(tmp_path / "lib/firmware", tmp_path / "run/trialboot/packaged-firmware")
+    node.write("/lib/firmware/nic/fw.bin", "the kept one")
+    firmware = tree_identity(read_tree(tmp_path / "run/trialboot/packaged-firmware"))
+    wanted = Keep(replace(node.boot_set(), firmware=firmware), EntryId(OLD))
+    perform(node, wanted)
+    bootsets.verify(node.host, wanted.boot_set.fingerprint)
+
+
 def test_mending_puts_modules_entry_and_default_back_and_may_be_done_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,11 +11,17 @@ from pathlib import Path
 import pytest
 
 from tests.unit.loaders.host_folder import Node, PowerCutError, make_node, power_for
-from trialboot.content import is_module, read_tree
-from trialboot.core.bootset import BootSet, Fingerprint, tree_identity
+from trialboot.content import file_sha256, is_module, read_tree
+from trialboot.core.bootset import (
+    BootSet,
+    Fingerprint,
+    initrd_identity,
+    plain_command_line,
+    tree_identity,
+)
 from trialboot.core.facts import Unknown
 from trialboot.errors import VaultError
-from trialboot.writers.vault import bootsets, layout, moduletrees
+from trialboot.writers.vault import bootsets, layout, moduletrees, parts
 from trialboot.writers.vault.bootsets import Sources
 
 
@@ -301,6 +307,60 @@ def test_a_boot_set_that_was_kept_before_modules_were_is_still_valid(tmp_path: P
     bootsets.verify(node.host, fingerprint)
     bootsets.keep(node.host, node.boot_set(), node.sources())
     assert bootsets.load(node.host, fingerprint) == node.boot_set()
+
+
+def test_a_boot_set_without_firmware_has_its_modules_bound_all_the_same(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    boot_set, sources = with_modules(node)
+    boot_set = replace(boot_set, firmware="")
+    bootsets.keep(node.host, boot_set, replace(sources, firmware=""))
+    found = parts.boot_files(node.host, boot_set.fingerprint)
+    assert [Path(path).name for path in found.initrds] == ["initrd.img", "firmware.cpio"]
+    assert found.words == (
+        f"trialboot.boot={boot_set.fingerprint}",
+        f"trialboot.modules={layout.modules_of(boot_set)}",
+    )
+    assert plain_command_line(found.command_line) == boot_set.command_line
+    bootsets.verify(node.host, boot_set.fingerprint)
+
+
+def test_without_an_initrd_nothing_is_bound(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    boot_set, sources = with_modules(node)
+    boot_set = replace(boot_set, initrd="")
+    bootsets.keep(node.host, boot_set, replace(sources, initrds=()))
+    found = parts.boot_files(node.host, boot_set.fingerprint)
+    assert (found.initrds, found.words) == ((), (f"trialboot.boot={boot_set.fingerprint}",))
+
+
+def test_what_was_kept_before_several_initrds_were_is_still_valid(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    fingerprint = kept(node)
+    manifest = folder_of(node, fingerprint) / "manifest.json"
+    now = json.loads(manifest.read_text())
+    words = parts.boot_files(node.host, fingerprint)
+    manifest.write_text(
+        json.dumps({key: now[key] for key in now if key not in {"initrds", "firmware"}})
+    )
+    bootsets.verify(node.host, fingerprint)
+    assert parts.boot_files(node.host, fingerprint) == words
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_each_of_several_initrds_is_verified(tmp_path: Path, part: int) -> None:
+    node = make_node(tmp_path)
+    paths = ("/boot/microcode.img", f"/boot/initrd.img-{RELEASE}")
+    node.write(paths[0], "microcode")
+    both = initrd_identity([file_sha256(tmp_path / path.lstrip("/")) for path in paths])
+    boot_set = replace(node.boot_set(), initrd=both)
+    bootsets.keep(node.host, boot_set, replace(node.sources(), initrds=paths))
+    bootsets.verify(node.host, boot_set.fingerprint)
+    turned = replace(node.sources(), initrds=paths[::-1])
+    with pytest.raises(VaultError, match=r"initrd-1.img \+ initrd-2.img is not what"):
+        bootsets.keep(node.host, replace(boot_set, kernel=boot_set.kernel, modules="x"), turned)
+    overwrite(tmp_path / paths[part].lstrip("/"))
+    with pytest.raises(VaultError, match=f"initrd-{part + 1}.img is not what"):
+        bootsets.verify(node.host, boot_set.fingerprint)
 
 
 @pytest.mark.parametrize("release", ["../../etc", "..", ".hidden", "a/b"])
