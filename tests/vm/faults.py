@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
 from tests.vm import faultswitch
 from tests.vm.errors import AgentGone, CommandFailed
 from tests.vm.node import CONFIG, Node
 
+_GRUBENV = "/boot/grub/grubenv"
 CONFIGURATION = "/etc/trialboot/trialboot.toml"
+NEVER, ONCE, AT_MOST_ONCE = (0,), (1,), (0, 1)
 RECOVERED = frozenset({"recovered"})
 # The loader lost the one-shot: the candidate was not tried, and whether it is tried again or given
 # up is not what these cells ask.
@@ -36,10 +39,16 @@ class Fault:
     """Shell words that change the disk before the start; see :data:`WORDS` for what they have."""
     act: Callable[[Node, str], None] | None = None
     """What is done from outside after the start; it is given the candidate's release."""
-    starts: int = 1
-    """How often the candidate's kernel starts."""
+    begin: Literal["armed", "steady", "nic"] = "armed"
+    """The disk that it begins with; a disk that is armed starts its trial when it is started."""
+    prepare: Callable[[Node, str], None] | None = None
+    """What is done on the known-good before it is rebooted, where the disk is not armed."""
+    starts: Container[int] = ONCE
+    """How often the candidate's kernel may start."""
     ends: frozenset[str] = RECOVERED
     """The phases that it may end in."""
+    blessed: bool = False
+    """Nothing is wrong with the candidate: it stays."""
     watchdog: bool = False
 
 
@@ -96,6 +105,50 @@ def _autoremove(node: Node, release: str) -> None:
     _crash(node)
 
 
+def _install_unseen(node: Node, release: str, then: str) -> None:
+    """Install the candidate while the daemon is down, spoil something, and let it find both."""
+    node.machine.exec("systemctl mask --runtime --now trialbootd.service")
+    node.install(f"linux-image-{release}")
+    node.machine.exec(then, check=False)
+    node.machine.exec(
+        "systemctl unmask --runtime trialbootd.service && systemctl start trialbootd"
+    )
+    _wait_noticed(node)
+
+
+def _wait_noticed(node: Node) -> None:
+    """Wait until the daemon has armed the change, or has said what is in the way."""
+    node.wait_state(
+        "the change is seen",
+        lambda s: bool(s["phase"] == "armed" or s["trouble"] or s["refused"]),
+    )
+
+
+def _fill_boot(node: Node, release: str) -> None:
+    _install_unseen(node, release, "cat /dev/zero > /boot/filler; sync")
+
+
+def _immutable(node: Node, release: str) -> None:
+    _install_unseen(node, release, f"chattr +i {_GRUBENV}")
+
+
+def _remove_firmware(node: Node, release: str) -> None:  # noqa: ARG001  all are called alike
+    node.machine.exec("DEBIAN_FRONTEND=noninteractive apt-get purge -y firmware-toynic")
+    node.wait_phase("armed")
+
+
+def _upgrade_unprotected(node: Node, release: str) -> None:
+    """On a host that cannot boot anything once."""
+    node.install(f"linux-image-{release}")
+    state = node.wait_state(
+        "the change is seen and not armed",
+        lambda s: bool(s["next"] and s["next"]["changes"]),
+    )
+    assert state["next"]["protection"]["level"] == "none", state["next"]["protection"]
+    time.sleep(20)
+    assert node.state()["phase"] == "steady"
+
+
 def _power_cycle_at(words: str) -> Callable[[Node, str], None]:
     """Somebody comes and switches the machine off and on, once it hangs."""
 
@@ -108,7 +161,6 @@ def _power_cycle_at(words: str) -> Callable[[Node, str], None]:
     return act
 
 
-_GRUBENV = "/boot/grub/grubenv"
 FAULTS: Mapping[str, Fault] = MappingProxyType(
     {
         fault.name: fault
@@ -133,9 +185,11 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
                 name="vmlinuz-truncated",
                 told="vmlinuz truncated",
                 at_rest='truncate -s 1M "$kernel"',
-                starts=0,
+                starts=NEVER,
             ),
-            Fault(name="vmlinuz-empty", told="vmlinuz empty", at_rest=': > "$kernel"', starts=0),
+            Fault(
+                name="vmlinuz-empty", told="vmlinuz empty", at_rest=': > "$kernel"', starts=NEVER
+            ),
             Fault(
                 name="vmlinuz-missing", told="vmlinuz missing", at_rest='rm "$kernel"', starts=0
             ),
@@ -144,14 +198,16 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
                 told="garbage in vmlinuz, then a power cycle",
                 at_rest='dd if=/dev/urandom of="$kernel" bs=1M seek=4 count=2 conv=notrunc',
                 act=_power_cycle_at("System halted"),
-                starts=0,
+                starts=NEVER,
             ),
             Fault(
                 name="initrd-truncated",
                 told="initrd truncated",
                 at_rest='truncate -s 2M "$initrd"',
             ),
-            Fault(name="initrd-missing", told="initrd missing", at_rest='rm "$initrd"', starts=0),
+            Fault(
+                name="initrd-missing", told="initrd missing", at_rest='rm "$initrd"', starts=NEVER
+            ),
             Fault(
                 name="root-wrong",
                 told="wrong root=",
@@ -171,21 +227,21 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
                 name="grubenv-missing",
                 told="grubenv missing",
                 at_rest=f"rm {_GRUBENV}",
-                starts=0,
+                starts=NEVER,
                 ends=UNTRIED,
             ),
             Fault(
                 name="grubenv-empty",
                 told="grubenv empty",
                 at_rest=f": > {_GRUBENV}",
-                starts=0,
+                starts=NEVER,
                 ends=UNTRIED,
             ),
             Fault(
                 name="grubenv-garbage",
                 told="garbage in grubenv",
                 at_rest=f"head -c 1024 /dev/urandom > {_GRUBENV}",
-                starts=0,
+                starts=NEVER,
                 ends=UNTRIED,
             ),
             Fault(
@@ -193,6 +249,43 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
                 told="grubenv immutable (chattr +i), and a panic",
                 at_rest=f"chattr +i {_GRUBENV}",
                 switch="panic-early",
+            ),
+            Fault(
+                name="boot-full-at-arming",
+                told="no byte left on /boot when the change is armed",
+                begin="steady",
+                prepare=_fill_boot,
+                starts=AT_MOST_ONCE,
+                ends=UNTRIED,
+            ),
+            Fault(
+                name="grubenv-immutable-at-arming",
+                told="grubenv immutable when the change is armed",
+                begin="steady",
+                prepare=_immutable,
+                starts=AT_MOST_ONCE,
+                ends=UNTRIED,
+            ),
+            Fault(
+                name="firmware-missing",
+                told="the firmware of a network card removed",
+                begin="nic",
+                prepare=_remove_firmware,
+            ),
+            Fault(
+                name="unprotected",
+                told="a kernel upgrade on a host that cannot boot once",
+                begin="steady",
+                prepare=_upgrade_unprotected,
+                starts=NEVER,
+                ends=frozenset({"steady"}),
+            ),
+            Fault(
+                name="nothing",
+                told="nothing: a good upgrade",
+                at_rest="echo SCALAR=1 > /etc/default/testcni",
+                ends=frozenset({"steady"}),
+                blessed=True,
             ),
             Fault(
                 name="update-grub",

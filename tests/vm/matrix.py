@@ -8,15 +8,19 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
-from tests.vm import atrest, hosts
+from tests.vm import atrest, hosts, loaderfiles, stories
+from tests.vm.errors import AgentGone, CommandFailed, InfrastructureError
 from tests.vm.faults import WORDS, Fault
 from tests.vm.hosts import HOSTS, Host
 from tests.vm.image import Image
-from tests.vm.node import REPOSITORY, Node, Say
-from tests.vm.stories import BAD, GOOD
+from tests.vm.node import REPOSITORY, Node, Say, steady_disk
+from tests.vm.stories import BAD, GOOD, armed_disk, nic_disk
 
 RESULTS = REPOSITORY / "build" / "matrix"
 _START = re.compile(
@@ -31,6 +35,8 @@ class Seen:
 
     host: str
     fault: str
+    boot: str = ""
+    """The id of the boot that it ended in."""
     starts: list[str] = field(default_factory=list)
     """Each start of a kernel, in order: its release, and whether the known-good entry did it."""
     back_seconds: float = 0.0
@@ -63,63 +69,125 @@ class Cell:
     host: Host
     fault: Fault
 
-    def play(self, node: Node, image: Image, say: Say) -> None:
-        """Bring the fault about on this host, armed and off, and see it to its end."""
-        good, bad = image.kernels[GOOD], image.kernels[BAD]
-        if self.fault.at_rest:
-            script = WORDS.format(release=bad) + self.fault.at_rest
-            atrest.change(node.machine, hosts.direct(self.host, image), script)
-            say(f"at rest: {self.fault.told}")
+    def play(self, image: Image, package: Path, folder: Path, say: Say) -> None:
+        """Bring the fault about on this host, and see it to its end."""
+        begin = _BEGINNINGS[self.fault.begin](image, package, say, self.host)
+        hardware = self.host.hardware(
+            watchdog=self.fault.watchdog, serial_number=self.fault.switch
+        )
         seen = Seen(host=self.host.name, fault=self.fault.name)
-        began = time.monotonic()
-        node.machine.start()
-        try:
-            if self.fault.act:
-                self.fault.act(node, bad)
-            _see_the_end(node, good, self.fault, seen, began)
-            self._check(node, good, seen)
-        except Exception as error:
-            seen.why = str(error).splitlines()[0][:300] if str(error) else repr(error)
-            raise
-        finally:
-            seen.starts = kernel_starts(node.machine.serial())
-            seen.keep()
-            say(f"seen: {seen}")
+        with Node(image, folder, begin, hardware) as node:
+            try:
+                _Play(self, node, image, seen, say).to_the_end()
+            except Exception as error:
+                seen.why = next(iter(str(error).splitlines()), repr(error))[:300]
+                raise
+            finally:
+                seen.keep()
+                say(f"seen: {seen}")
 
-    def _check(self, node: Node, good: str, seen: Seen) -> None:
-        """The common end: whole, on the known-good, nothing pending, and no loop."""
-        seen.starts = kernel_starts(node.machine.serial())
+
+_BEGINNINGS: Mapping[str, Callable[[Image, Path, Say, Host], Path]] = MappingProxyType(
+    {"armed": armed_disk, "steady": steady_disk, "nic": lambda *words: nic_disk(*words[:3])}
+)
+
+
+class _Play:
+    """One cell as it is played."""
+
+    def __init__(self, cell: Cell, node: Node, image: Image, seen: Seen, say: Say) -> None:
+        self._host, self._fault = cell.host, cell.fault
+        self._node, self._image, self._seen, self._say = node, image, seen, say
+        self._bad = image.kernels[BAD]
+        self._last = self._bad if cell.fault.blessed else image.kernels[GOOD]
+        self._left = ""
+        self._told_before = 0
+        self._began = 0.0
+
+    def to_the_end(self) -> None:
+        """Begin, wait, and look."""
+        if self._fault.at_rest:
+            self._change_at_rest()
+        if self._fault.prepare:
+            self._prepare_and_reboot(self._fault.prepare)
+        else:
+            self._began = time.monotonic()
+            self._node.machine.start()
+        try:
+            if self._fault.act:
+                self._fault.act(self._node, self._bad)
+            self._wait()
+        finally:
+            self._seen.starts = kernel_starts(self._node.machine.serial()[self._told_before :])
+        self._check()
+
+    def _change_at_rest(self) -> None:
+        script = WORDS.format(release=self._bad) + self._fault.at_rest
+        atrest.change(self._node.machine, hosts.direct(self._host, self._image), script)
+        self._say(f"at rest: {self._fault.told}")
+
+    def _prepare_and_reboot(self, prepare: Callable[[Node, str], None]) -> None:
+        stories.boot_known_good(self._node, self._say)
+        prepare(self._node, self._bad)
+        self._told_before = len(self._node.machine.serial())
+        self._began = time.monotonic()
+        self._left = self._node.reboot()
+        self._say(f"prepared, and rebooted: {self._fault.told}")
+
+    def _wait(self) -> None:
+        """Wait for the end, whatever boots lie before it."""
+        until = time.monotonic() + _PATIENCE
+        while time.monotonic() < until:
+            with suppress(AgentGone, CommandFailed, ValueError):
+                if self._is_the_end():
+                    return
+            if not self._node.machine.running():
+                raise InfrastructureError("QEMU ended")
+            time.sleep(1)
+        self._node.fail(f"after {_PATIENCE:.0f} s not the end: phase {self._seen.phase}")
+
+    def _is_the_end(self) -> bool:
+        """The kernel that is to stay has its verdict, and the phase is one to end in."""
+        node, seen = self._node, self._seen
+        boot, release, state = node.machine.boot_id(), node.release(), node.state()
+        if boot == self._left or state["boot"] != boot or release != self._last:
+            return False
+        if boot != seen.boot and self._is_where_it_stays():
+            seen.boot, seen.back_seconds = boot, round(time.monotonic() - self._began)
+        seen.phase = state["phase"]
+        if boot != seen.boot or not state["verdict"] or state["cluster"]["waiting"]:
+            return False
+        seen.end_seconds = round(time.monotonic() - self._began - seen.back_seconds)
+        return seen.phase in self._fault.ends
+
+    def _is_where_it_stays(self) -> bool:
+        return self._fault.blessed or self._is_kept()
+
+    def _check(self) -> None:
+        """The common end: whole, where it should be, nothing pending, and no loop."""
+        node, seen = self._node, self._seen
         candidates = [start for start in seen.starts if start.endswith(" candidate")]
-        assert len(candidates) == self.fault.starts, f"the candidate started: {seen.starts}"
-        assert len(seen.starts) - len(candidates) == 1, f"the known-good started: {seen.starts}"
-        loaderfiles.assert_default_is_whole(node, self.host, good)
-        if seen.phase != "armed":
-            pending = loaderfiles.pending(node)
-            assert not pending, f"pending: {pending}"
+        assert len(candidates) in self._fault.starts, f"the candidate started: {seen.starts}"
+        others = 0 if self._fault.blessed else 1
+        assert len(seen.starts) == len(candidates) + others, f"kernels started: {seen.starts}"
+        loaderfiles.assert_default_is_whole(node, self._host, self._last)
+        pending = loaderfiles.pending(node)
+        assert seen.phase == "armed" or not pending, f"pending: {pending}"
+        before = node.machine.read(stories.BOOT_ORDER) if self._fault.begin == "armed" else ""
+        assert before in {"", loaderfiles.boot_order(node)}, "the firmware's boot order changed"
         assert node.state()["counters"].get("reboots", 0) <= 1
         node.wait_cluster("uncordoned", lambda: not node.is_cordoned())
+        if self._fault.blessed:
+            self._boot_the_blessed()
         seen.fine, seen.why = True, ""
 
+    def _boot_the_blessed(self) -> None:
+        self._node.wait_release(self._last, self._node.reboot())
+        assert self._is_kept(), self._node.command_line()
+        self._say("and the blessed one boots, from the known-good entry")
 
-def _see_the_end(node: Node, good: str, fault: Fault, seen: Seen, began: float) -> None:
-    """Wait until the known-good is up and has its verdict, whatever boots lie before that."""
-    until = time.monotonic() + _PATIENCE
-    up = ""
-    while time.monotonic() < until:
-        try:
-            boot, release, state = node.machine.boot_id(), node.release(), node.state()
-            if release == good and "trialboot.boot=" in node.command_line() and boot != up:
-                up, seen.back_seconds = boot, round(time.monotonic() - began)
-            seen.phase = state["phase"]
-            judged = state["boot"] == up and state["verdict"]
-            if judged and seen.phase in fault.ends and not state["cluster"]["waiting"]:
-                seen.end_seconds = round(time.monotonic() - began - seen.back_seconds)
-                return
-        except (AgentGone, CommandFailed, ValueError):
-            if not node.machine.running():
-                raise InfrastructureError("QEMU ended") from None
-        time.sleep(1)
-    node.fail(f"after {_PATIENCE:.0f} s not the end of {fault.name}: phase {seen.phase}")
+    def _is_kept(self) -> bool:
+        return "trialboot.boot=" in self._node.command_line()
 
 
 # --- the table ----------------------------------------------------------------------------------

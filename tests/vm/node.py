@@ -267,8 +267,13 @@ def steady_disk(image: Image, package: Path, say: Say, host: Host = BASE) -> Pat
     return kept_disk(image, package, name, lambda to: _make_steady(image, package, to, say, host))
 
 
-def kept_disk(image: Image, package: Path, name: str, make: Callable[[Path], None]) -> Path:
-    """Give the disk of this name for this image and package, made now where it is not kept."""
+def kept_disk(
+    image: Image, package: Path, name: str, make: Callable[[Path], None], recipe: str = ""
+) -> Path:
+    """Give the disk of this name for this image and package, made now where it is not kept.
+
+    What made it besides this file is in ``recipe``.
+    """
     parts = (
         image.disk.parent.name.encode(),
         package.read_bytes(),
@@ -279,7 +284,7 @@ def kept_disk(image: Image, package: Path, name: str, make: Callable[[Path], Non
     folder = cache() / f"disks-{key}"
     _forget_old_disks(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    disk = folder / name
+    disk = folder / f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:8]}"
     with _alone(folder / f"{name}.lock"):
         if not disk.exists():
             draft = folder / f"{name}.draft"

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.vm import faultswitch, hosts
+from tests.vm import faultswitch, hosts, loaderfiles
 from tests.vm.hosts import BASE, Host
 from tests.vm.image import Image
 from tests.vm.node import KNOWN_GOOD, RECEIPT, Node, Say, kept_disk, set_up, steady_disk
 
 OLD, GOOD, BAD = "6.1", "6.12", "7"
+BOOT_ORDER = "/root/boot-order"
+"""Where an armed disk remembers the firmware's boot order from before the change."""
 
 
 def incident(image: Image, node: Node, say: Say) -> str:
@@ -157,6 +159,7 @@ def armed_disk(image: Image, package: Path, say: Say, host: Host = BASE) -> Path
         begin = steady_disk(image, package, say, host)
         with Node(image, to.with_suffix(".work"), begin, host.hardware()) as node:
             boot_known_good(node, say)
+            node.machine.write(BOOT_ORDER, loaderfiles.boot_order(node))
             node.machine.write(faultswitch.PLACE, faultswitch.SCRIPT, 0o755)
             # Firmware renews the known-good's initrd too: one host shows that, others are quick.
             kernel, _, firmware = candidate(image).partition(" ")
@@ -164,7 +167,8 @@ def armed_disk(image: Image, package: Path, say: Say, host: Host = BASE) -> Path
             node.machine.power_off()
             node.machine.save(to)
 
-    return kept_disk(image, package, f"armed-{hosts.identity(host, image)}", make)
+    name = f"armed-{hosts.identity(host, image)}"
+    return kept_disk(image, package, name, make, recipe=faultswitch.SCRIPT)
 
 
 def nic_disk(image: Image, package: Path, say: Say) -> Path:
