@@ -191,7 +191,10 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
                 name="vmlinuz-empty", told="vmlinuz empty", at_rest=': > "$kernel"', starts=NEVER
             ),
             Fault(
-                name="vmlinuz-missing", told="vmlinuz missing", at_rest='rm "$kernel"', starts=0
+                name="vmlinuz-missing",
+                told="vmlinuz missing",
+                at_rest='rm "$kernel"',
+                starts=NEVER,
             ),
             Fault(
                 name="vmlinuz-garbage",
