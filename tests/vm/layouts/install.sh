@@ -53,7 +53,7 @@ in_target() { chroot "$TARGET" "$@"; }
 enter_target() {
     for folder in dev proc sys run media/packages; do
         mkdir -p "$TARGET/$folder"
-        mount --rbind "/$folder" "$TARGET/$folder"
+        mount --rbind --make-rslave "/$folder" "$TARGET/$folder"
     done
 }
 
@@ -98,6 +98,10 @@ leave_target() {
     rm -f "$TARGET$OWN_SOURCES"
     in_target apt-get update -q
     sync
+    # What was bound there is in use at its own place.
+    for folder in dev proc sys run media/packages; do
+        umount -R -l "$TARGET/$folder"
+    done
     umount -R "$TARGET"
 }
 
