@@ -5,6 +5,7 @@ They are no part of the image, so that a new one does not make every image anew.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import shutil
 from pathlib import Path
@@ -32,10 +33,12 @@ apt-ftparchive packages . > Packages
 
 def disk() -> Path:
     """Give the disk, made now where it is not cached: an ext4 file system without partitions."""
-    recipe = Path(__file__).read_bytes() + image.build().folder.name.encode()
-    path = image.cache() / f"packages-{hashlib.sha256(recipe).hexdigest()[:16]}.ext4"
-    if not path.exists():
-        _make(path)
+    recipe = f"{_FETCH} {_DISK_MIB} {image.build().folder.name}"
+    path = image.cache() / f"packages-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.ext4"
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            _make(path)
     return path
 
 
