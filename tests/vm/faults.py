@@ -49,7 +49,6 @@ class Fault:
     """The phases that it may end in."""
     blessed: bool = False
     """Nothing is wrong with the candidate: it stays."""
-    watchdog: bool = False
 
 
 WORDS = """\
@@ -168,12 +167,6 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
             Fault(name="panic-early", told="panic in the initrd", switch="panic-early"),
             Fault(
                 name="panic-late", told="panic in userspace", at_rest=_LONG_TRIAL, act=_panic_late
-            ),
-            Fault(
-                name="hang-watchdog",
-                told="hang in the initrd, with a watchdog",
-                switch="hang-early",
-                watchdog=True,
             ),
             Fault(
                 name="hang-power-cycle",

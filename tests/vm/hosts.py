@@ -42,9 +42,9 @@ class Host:
     level: str = "panic-only"
     """The protection that `trialboot status` has to state, there being no watchdog."""
 
-    def hardware(self, *, watchdog: bool = False, serial_number: str = "") -> Hardware:
+    def hardware(self, serial_number: str = "") -> Hardware:
         """What a machine of this host has."""
-        return Hardware(firmware=self.firmware, watchdog=watchdog, serial_number=serial_number)
+        return Hardware(firmware=self.firmware, serial_number=serial_number)
 
 
 @dataclass(frozen=True)

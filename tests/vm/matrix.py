@@ -72,9 +72,7 @@ class Cell:
     def play(self, image: Image, package: Path, folder: Path, say: Say) -> None:
         """Bring the fault about on this host, and see it to its end."""
         begin = _BEGINNINGS[self.fault.begin](image, package, say, self.host)
-        hardware = self.host.hardware(
-            watchdog=self.fault.watchdog, serial_number=self.fault.switch
-        )
+        hardware = self.host.hardware(serial_number=self.fault.switch)
         seen = Seen(host=self.host.name, fault=self.fault.name)
         with Node(image, folder, begin, hardware) as node:
             try:
