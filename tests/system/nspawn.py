@@ -64,6 +64,26 @@ class Machine:
 
     def start(self, timeout: float = 180) -> None:
         """Boot, and wait until systemd has nothing left to start. A boot takes about 2 s."""
+        end = time.monotonic() + timeout
+        self.begin(timeout)
+        # Asked anew each time: «--wait» can miss the end of a start that it was told of too early.
+        while self.try_run(("systemctl", "is-system-running"), timeout=10)[1] not in _STARTED:
+            if time.monotonic() > end:
+                _, jobs = self.try_run(("systemctl", "list-jobs", "--no-pager"), timeout=10)
+                raise CommandFailed(f"still starting after {timeout:.0f} s:\n{jobs}")
+            time.sleep(0.1)
+
+    def begin(self, timeout: float = 180) -> None:
+        """Boot, and wait no longer than for the bus: jobs may be waiting still."""
+        self._launch()
+        self._leader = self._wait_for_bus(time.monotonic() + timeout)
+
+    def start_in_vain(self, timeout: float = 180) -> None:
+        """Boot what goes down before its bus is there; wait until it asks for a reboot."""
+        self._launch()
+        self._wait_for_reboot("its start", timeout)
+
+    def _launch(self) -> None:
         _make_reboots_possible()
         nspawn = (
             *("systemd-nspawn", f"--directory={self.place}", "--boot", "--register=no"),
@@ -78,14 +98,6 @@ class Machine:
         inside = ("sh", "-c", '"$@"; exit $?', "sh", "env", unified, *nspawn)
         words = self._group.words((*fence, *inside))
         self._nspawn = command.start(words, self.log)
-        end = time.monotonic() + timeout
-        self._leader = self._wait_for_bus(end)
-        # Asked anew each time: «--wait» can miss the end of a start that it was told of too early.
-        while self.try_run(("systemctl", "is-system-running"), timeout=10)[1] not in _STARTED:
-            if time.monotonic() > end:
-                _, jobs = self.try_run(("systemctl", "list-jobs", "--no-pager"), timeout=10)
-                raise CommandFailed(f"still starting after {timeout:.0f} s:\n{jobs}")
-            time.sleep(0.1)
 
     def stop(self) -> None:
         """Cut the power."""
@@ -99,12 +111,16 @@ class Machine:
         """Reboot by a command inside, and wait for the next boot."""
         assert self._nspawn, "not started"
         self.run(how, fine=(0, 1, -9, 137))
+        self._wait_for_reboot(" ".join(how), timeout)
+        self.start()
+
+    def _wait_for_reboot(self, after: str, timeout: float) -> None:
+        assert self._nspawn, "not started"
         if not command.ended(self._nspawn, timeout):
-            raise CommandFailed(f"still up {timeout:.0f} s after {' '.join(how)}: read {self.log}")
+            raise CommandFailed(f"still up {timeout:.0f} s after {after}: read {self.log}")
         if self._nspawn.returncode != _REBOOT:
             code = self._nspawn.returncode
             raise CommandFailed(f"ended with {code} instead of a reboot: read {self.log}")
-        self.start()
 
     def run(
         self,

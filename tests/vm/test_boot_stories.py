@@ -7,13 +7,14 @@ on a fresh overlay of one image, on a really booted machine.
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from tests.vm import stories
 from tests.vm.errors import AgentGone, CommandFailed
 from tests.vm.image import Image
-from tests.vm.node import Node, Say
+from tests.vm.node import Node, Say, steady_disk
 from tests.vm.stories import BAD, GOOD, assert_bootable_default
 
 pytestmark = pytest.mark.vm
@@ -142,3 +143,60 @@ def _kexec(node: Node, release: str) -> str:
     assert int(node.machine.read("/proc/sys/kernel/bootloader_type")) >> 4 == 0xD
     assert node.command_line() == line
     return boot
+
+
+# The operator's wish, with times that a test can wait for.
+RUNTIME_WATCHDOG = "[Manager]\nRuntimeWatchdogSec=60\n"
+IN_INITRD = "SECONDS=30\nLIMIT=20\n"
+HANG = """\
+#!/bin/sh
+[ "$1" = prereqs ] && exit 0
+case $(uname -r) in 7.*) echo hanging > /dev/kmsg; while :; do sleep 1; done ;; esac
+"""
+
+
+def test_a_hang_in_the_initrd_is_answered_by_the_watchdog(
+    image: Image, package: Path, tmp_path: Path, say: Say
+) -> None:
+    """S11: a healthy boot hands the watchdog over to systemd; a candidate that hangs is reset."""
+    good, bad = image.kernels[GOOD], image.kernels[BAD]
+    with Node(image, tmp_path / "node", steady_disk(image, package, say), watchdog=True) as node:
+        stories.boot_known_good(node, say)
+        assert "i6300ESB" in node.machine.read("/sys/class/watchdog/watchdog0/identity")
+        node.machine.write("/etc/systemd/system.conf.d/watchdog.conf", RUNTIME_WATCHDOG)
+        node.machine.write("/etc/trialboot/watchdog-in-initrd", IN_INITRD)
+        _hand_over(node, good, say)
+        _hang(node, good, bad, say)
+
+
+def _hand_over(node: Node, good: str, say: Say) -> None:
+    """The initrd that arms it is a change like any other: it is tried, and blessed."""
+    node.machine.exec(f"update-initramfs -u -k {good}", timeout=400)
+    node.wait_phase("armed")
+    trial = stories.reboot_into_trial(node, good, say)
+    kernel_log = node.machine.exec("dmesg").stdout
+    assert "trialboot: the watchdog is armed" in kernel_log
+    assert "trialboot: the watchdog runs on until systemd takes it over" in kernel_log
+    assert node.machine.read("/sys/class/watchdog/watchdog0/state").strip() == "active"
+    assert node.machine.read("/sys/class/watchdog/watchdog0/timeout").strip() == "60"
+    node.wait_state("blessed", lambda s: bool(s["phase"] == "steady" and s["boot"] == trial))
+    # Far longer than the 30 seconds for which it was armed in the initrd, and no reset.
+    assert float(node.machine.read("/proc/uptime").split()[0]) > 60
+    assert node.machine.boot_id() == trial
+    say("systemd has taken the watchdog over; the boot is blessed")
+
+
+def _hang(node: Node, good: str, bad: str, say: Say) -> None:
+    node.machine.write("/etc/initramfs-tools/scripts/init-premount/hang", HANG, 0o755)
+    stories.upgrade(node, f"linux-image-{bad}", say)
+    left = node.reboot()
+    node.wait_serial("hanging", 240)
+    say("the candidate hangs in its initrd")
+    node.wait_release(good, left, timeout=420)
+    say("the watchdog has reset the machine: it is back on the known-good")
+    state = node.wait_phase("recovered")
+    assert [c["release"] for c in state["condemned"]] == [bad]
+    serial = node.machine.serial()
+    assert serial.count(f"Linux version {bad}") == 1
+    assert "the watchdog will reset this machine" in serial
+    assert_bootable_default(node)

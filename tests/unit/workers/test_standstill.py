@@ -6,15 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.loaders.host_folder import OLD, SIMPLE, Node, make_node
-from trialboot.core.actions import BootOnce, Keep, PinKnownGood
+from tests.unit.loaders.host_folder import SIMPLE, Node
+from tests.unit.workers.standing import stand
 from trialboot.core.facts import EntryId
-from trialboot.core.trial import Choice, Decision, Phase, Trial
 from trialboot.errors import HostError
 from trialboot.host import Host
 from trialboot.loaders.grub import Grub
-from trialboot.workers import late_start, pin, standstill
-from trialboot.writers import store
+from trialboot.workers import late_start, standstill
 
 REBOOT = "systemctl --force reboot"
 START_ANYWAY = "systemctl start --no-block --job-mode=ignore-dependencies trialbootd.service"
@@ -67,20 +65,7 @@ class Standing:
 @pytest.fixture
 def standing(tmp_path: Path) -> Standing:
     """A candidate that has consumed its one-shot and came up in emergency mode."""
-    node = make_node(tmp_path)
-    good, new = node.boot_set(), node.boot_set("6.12.117-amd64")
-    trial = Trial(
-        phase=Phase.ARMED,
-        known_good=good,
-        pinned=True,
-        candidate=Choice(entry=EntryId(SIMPLE), boot_set=new),
-    )
-    arm = (Keep(good, EntryId(OLD)), PinKnownGood(good), BootOnce(EntryId(SIMPLE)))
-    store.save_decision(node.host, Decision(trial=trial, todo=arm))
-    pin.work(node.host)
-    Grub(node.host).forget_once()  # GRUB has booted it
-    store.save_decision(node.host, Decision(trial=trial))
-    node.write("/etc/trialboot/trialboot.toml", 'mode = "armed"\n')
+    node = stand(tmp_path)
     node.write("/proc/version", "Linux version 6.12.117-amd64 (x) (gcc) #1 SMP\n")
     node.write("/proc/cmdline", "BOOT_IMAGE=/vmlinuz-6.12.117-amd64 root=UUID=x ro quiet\n")
     node.write("/proc/stat", "btime 1\n")

@@ -1,0 +1,2 @@
+#!/bin/sh
+/bin/trialboot-watchdog begin

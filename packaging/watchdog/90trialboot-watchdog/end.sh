@@ -1,0 +1,2 @@
+#!/bin/sh
+/bin/trialboot-watchdog end "${NEWROOT:-/sysroot}"
