@@ -109,6 +109,7 @@ def test_a_soft_reboot_is_the_same_boot(machine: Machine) -> None:
     on_trial = replace(
         decision.trial,
         phase=Phase.TRIAL,
+        story=(),
         boot=machine.boot_id(),
         running=decision.trial.candidate,
     )
