@@ -28,7 +28,16 @@ from tests.vm.agent import Agent, Completed
 from tests.vm.errors import AgentGone, CommandFailed, InfrastructureError
 from tests.vm.image import Image
 
-Firmware = Literal["bios", "uefi"]
+Firmware = Literal["bios", "uefi", "secure"]
+
+# UEFI that starts nothing but what Microsoft's keys have signed, as machines are shipped.
+_SECURE_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.secboot.fd")
+_SECURE_VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.ms.fd")
+# Variables that only the firmware itself may write, and SMM, in which it does.
+_SECURE = (
+    *("-machine", "smm=on", "-global", "driver=cfi.pflash01,property=secure,value=on"),
+    *("-global", "ICH9-LPC.disable_s3=1"),
+)
 
 # An idle machine boots in 15 to 35 s; one that other tests share took 157 s.
 BOOT_SECONDS = 300.0
@@ -136,6 +145,8 @@ class Machine:
         ]
         if (firmware or self._hardware.firmware) == "uefi":
             words += qemu.uefi(self._variables())
+        if firmware == "secure":
+            words += self._secure()
         if kernel is not None:
             words += self._direct(kernel)
         self._process = command.start(words, self.folder / "qemu.log")
@@ -306,6 +317,19 @@ class Machine:
             _, empty = qemu.firmware()
             shutil.copyfile(empty, own)
         return own
+
+    def _secure(self) -> list[str]:
+        for part in (_SECURE_CODE, _SECURE_VARIABLES):
+            if not part.exists():
+                raise InfrastructureError(f"no {part}: apt-get install ovmf")
+        own = self.folder / "secure-variables.fd"
+        if not own.exists():
+            shutil.copyfile(_SECURE_VARIABLES, own)
+        return [
+            *_SECURE,
+            *("-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={_SECURE_CODE}"),
+            *("-drive", f"if=pflash,format=raw,unit=1,file={own}"),
+        ]
 
     def _direct(self, series: str) -> list[str]:
         line = f"root=UUID={self.image.uuid} ro {_DIRECT}"

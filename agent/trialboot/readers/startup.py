@@ -27,9 +27,17 @@ def is_waiting(host: Host, unit: str) -> bool | Unknown:
 
 
 def has_come_up(host: Host) -> bool | Unknown:
-    """Tell whether the start of the system has ended: systemd had no job left once."""
-    found = _show(host, "FinishTimestampMonotonic")
-    return found if isinstance(found, Unknown) else found not in {"", "0"}
+    """Tell whether the start of the system had ended before now.
+
+    Either systemd had no job left once, or the target of the boot was reached: a job that gates
+    boot-complete.target may wait for a verdict for long after that.
+    """
+    done = _show(host, "FinishTimestampMonotonic")
+    reached = _show(host, "ActiveEnterTimestampMonotonic", "default.target")
+    for found in (done, reached):
+        if isinstance(found, Unknown):
+            return found
+    return not {done, reached} <= {"", "0"}
 
 
 def is_password_asked(host: Host) -> bool:

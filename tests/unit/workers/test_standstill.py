@@ -134,6 +134,12 @@ def _up(standing: Standing) -> None:
     standing.systemd.properties["FinishTimestampMonotonic"] = "123"
 
 
+def _target_reached(standing: Standing) -> None:
+    """As while trialboot-boot-check.service waits for the verdict."""
+    name = "ActiveEnterTimestampMonotonic default.target"
+    standing.systemd.properties.update({name: "123", "FinishTimestampMonotonic": "0"})
+
+
 def _no_systemd(standing: Standing) -> None:
     standing.systemd.dead = True
 
@@ -164,6 +170,7 @@ def _strange_block(standing: Standing) -> None:
         (_once_more, "is to be booted once more"),
         (_damaged, "the known-good is not whole"),
         (_up, "this boot had come up"),
+        (_target_reached, "this boot had come up"),
         (_no_systemd, "ended with 1"),
         (_judged, "trialbootd runs"),
         (_password, "a password is asked for"),
