@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 
 from tests.host.conftest import run_inside
-from tests.unit.boot_hosts import fedora, protected, systemd_boot
+from tests.unit.boot_hosts import controlled_fedora, controlled_systemd_boot, protected
 from tests.unit.test_report import NEW, REFUSED, condemned, outlook, state, told, trial
 from tests.unit.workers.debian_host import NEW as NEW_RELEASE
 from tests.unit.workers.debian_host import OLD as OLD_RELEASE
@@ -272,16 +272,14 @@ def test_allow_says_where_there_is_nothing_to_allow(
 # --- acting -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("make", [fedora, systemd_boot])
-def test_a_loader_that_is_only_read_is_not_armed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Callable[[Path], object]
+@pytest.mark.parametrize("make", [controlled_fedora, controlled_systemd_boot])
+def test_a_host_of_any_loader_that_is_known_is_armed(
+    tmp_path: Path, make: Callable[[Path], object]
 ) -> None:
     make(tmp_path)
-    node = Shell(tmp_path)
-    assert node.run("arm") == 74
-    assert "read and not controlled yet, so this host stays in observe" in capsys.readouterr().err
-    assert not node.file.exists()
-    assert node.asked == []
+    shell = Shell(tmp_path)
+    assert shell.run("arm") == 0
+    assert 'mode = "armed"' in shell.file.read_text()
 
 
 COMMENTED: Final = """\

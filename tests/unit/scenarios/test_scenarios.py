@@ -603,6 +603,25 @@ def systemd_boot(root: Path) -> Node:
     return host
 
 
+@story
+def unified_kernel_image(root: Path) -> Node:
+    """Debian with systemd-boot, whose newer kernel comes with its initrd in one image."""
+    host = systemd_boot(root)
+    folder = f"/boot/efi/{MACHINE}/{NEW}"
+    image = boot_hosts.image_parts(
+        linux=(root / f"{folder}/linux".lstrip("/")).read_bytes(),
+        initrd=(root / f"{folder}/initrd.img-{NEW}".lstrip("/")).read_bytes(),
+        cmdline=f"root=UUID=a ro systemd.machine_id={MACHINE}\0".encode(),
+        osrel=b"ID=debian\nVERSION_ID=13\n",
+        uname=NEW.encode(),
+    )
+    (root / f"boot/efi/loader/entries/{MACHINE}-{NEW}.conf").unlink()
+    shutil.rmtree(root / folder.lstrip("/"))
+    boot_hosts.BootHost(root).write(f"/boot/efi/EFI/Linux/{MACHINE}-{NEW}+3.efi", image)
+    boot_hosts.BootHost(root).write("/boot/efi/loader/loader.conf", f"default {MACHINE}-6.12*\n")
+    return host
+
+
 # --- an armed node ------------------------------------------------------------------------------
 
 

@@ -1,13 +1,20 @@
 """The pin worker: what it may do, with a loader that only remembers and a real vault."""
 
+import hashlib
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.unit.boot_hosts import fedora
+from tests.unit.boot_hosts import (
+    BootHost,
+    controlled_fedora,
+    controlled_systemd_boot,
+    image_parts,
+)
 from tests.unit.loaders.host_folder import OLD, SIMPLE, Node, make_node
 from trialboot.bootfiles import read_menu
 from trialboot.content import file_sha256, is_module, read_tree
@@ -29,9 +36,9 @@ from trialboot.core.node import Wish
 from trialboot.core.protection import Level, Protection
 from trialboot.core.trial import Choice, Decision, Trial
 from trialboot.errors import LoaderError, VaultError
-from trialboot.host import Host
 from trialboot.loaders.grub import Grub
 from trialboot.loaders.interface import Loader
+from trialboot.loaders.systemd_boot import SystemdBoot
 from trialboot.workers import pin, release
 from trialboot.writers import contentcache, store
 from trialboot.writers.vault import bootsets, layout, parts
@@ -428,14 +435,48 @@ def test_removing_the_package_gives_the_loader_back(tmp_path: Path) -> None:
         assert Grub(node.host).state().known_good == ""
 
 
-def test_removing_the_package_writes_nothing_of_a_loader_that_was_only_read(
-    tmp_path: Path,
+@pytest.mark.parametrize("make", [controlled_fedora, controlled_systemd_boot])
+def test_removing_the_package_gives_other_loaders_back_too(
+    tmp_path: Path, make: Callable[[Path], BootHost]
 ) -> None:
-    fedora(tmp_path)
+    host = make(tmp_path).host
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    release.work(Host(root=tmp_path))
+    release.work(host)
     after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    menu = read_menu(host)
+    assert isinstance(menu, Menu)
     assert after == before
+    assert menu.known_good == ""
+
+
+def test_the_parts_of_a_unified_image_are_kept_as_files(tmp_path: Path) -> None:
+    made = controlled_systemd_boot(tmp_path)
+    image = image_parts(linux=b"kernel", initrd=b"initrd" * 999, cmdline=b"root=UUID=a ro\0")
+    place = made.write("/boot/efi/EFI/Linux/a+3.efi", image)
+    wanted = BootSet(
+        release="7.0",
+        kernel=hashlib.sha256(b"kernel").hexdigest(),
+        initrd=hashlib.sha256(b"initrd" * 999).hexdigest(),
+        modules="",
+        firmware=tree_identity(read_tree(tmp_path / "lib/firmware")),
+        command_line="root=UUID=a ro",
+    )
+    loader = SystemdBoot(made.host)
+    for action in (Keep(wanted, EntryId("a.efi")), PinKnownGood(wanted)):
+        pin.perform(made.host, loader, action, {})
+    kept = tmp_path / "boot/efi/trialboot" / wanted.fingerprint
+    assert (kept / "vmlinuz").read_bytes() == b"kernel"
+    assert (kept / "initrd.img").read_bytes() == b"initrd" * 999
+    assert not (tmp_path / "var/lib/trialboot/unpacked").exists()
+    menu = loader.state()
+    assert (menu.known_good, menu.default_spec) == (wanted.fingerprint, KNOWN_GOOD)
+    ours = next(entry for entry in menu.entries if entry.entry == KNOWN_GOOD)
+    assert ours.arguments.startswith("root=UUID=a ro trialboot.boot=")
+    place.write_bytes(image[:-1024])
+    cut = replace(wanted, release="7.1")
+    with pytest.raises(VaultError):
+        pin.perform(made.host, loader, Keep(cut, EntryId("a.efi")), {})
+    assert not (tmp_path / "var/lib/trialboot/unpacked").exists()
 
 
 def test_all_initrds_of_an_entry_are_kept_and_booted_in_their_order(tmp_path: Path) -> None:
