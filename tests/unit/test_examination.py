@@ -34,7 +34,7 @@ def keep_what_runs(host: Debian, *, pinned: bool) -> None:
         good,
         Sources(
             kernel=f"/boot/vmlinuz-{OLD}",
-            initrd=f"/boot/initrd.img-{OLD}",
+            initrds=(f"/boot/initrd.img-{OLD}",),
             firmware="/lib/firmware",
         ),
     )

@@ -14,6 +14,7 @@ import pytest
 from tests.vm import stories
 from tests.vm.errors import AgentGone, CommandFailed
 from tests.vm.image import Image
+from tests.vm.machine import Hardware
 from tests.vm.node import Node, Say, steady_disk
 from tests.vm.stories import BAD, GOOD, assert_bootable_default
 
@@ -160,7 +161,8 @@ def test_a_hang_in_the_initrd_is_answered_by_the_watchdog(
 ) -> None:
     """S11: a healthy boot hands the watchdog over to systemd; a candidate that hangs is reset."""
     good, bad = image.kernels[GOOD], image.kernels[BAD]
-    with Node(image, tmp_path / "node", steady_disk(image, package, say), watchdog=True) as node:
+    hardware = Hardware(watchdog=True)
+    with Node(image, tmp_path / "node", steady_disk(image, package, say), hardware) as node:
         stories.boot_known_good(node, say)
         assert "i6300ESB" in node.machine.read("/sys/class/watchdog/watchdog0/identity")
         node.machine.write("/etc/systemd/system.conf.d/watchdog.conf", RUNTIME_WATCHDOG)

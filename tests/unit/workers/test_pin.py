@@ -29,7 +29,7 @@ from trialboot.core.actions import (
     Tell,
     Unpin,
 )
-from trialboot.core.bootset import KeptBoot, initrd_identity, tree_identity
+from trialboot.core.bootset import BootSet, KeptBoot, initrd_identity, tree_identity
 from trialboot.core.facts import BootId, EntryId, Unknown
 from trialboot.core.menu import KNOWN_GOOD, Menu, next_entry
 from trialboot.core.node import Wish
