@@ -5,13 +5,15 @@ Which loader it is, the loader itself says where it can (LoaderInfo); else what 
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Final
 
+from trialboot.bootonce import read_once
 from trialboot.core.bls import COUNT_LIMIT, FILE_LIMIT, EntryFile
 from trialboot.core.facts import Unknown
-from trialboot.core.grub import names_boot_entries, parse_environment, parse_menu
+from trialboot.core.grub import Script, names_boot_entries, parse_environment, parse_menu
 from trialboot.core.menu import SYSTEMD_BOOT, Menu
 from trialboot.core.systemdboot import (
     LOADER_VENDOR,
@@ -216,15 +218,26 @@ def _read_grub(host: Host, cfg: str) -> Menu | Unknown:
         return environment
     main = host.path(cfg).resolve()
     files = [(main, cfg), *((main.with_name(n), f"{n} beside {cfg}") for n in _SOURCED)]
-    texts = []
+    scripts = []
     for path, shown in files:
         text = _text(path, shown, limit=_CFG_LIMIT)
         if isinstance(text, Unknown):
             return text
-        texts.append(text)
-    menu = "\n".join(texts)
-    entries = _entry_files(host, [_BOOT]) if names_boot_entries(menu) else None
-    return entries if isinstance(entries, Unknown) else parse_menu(menu, environment, entries)
+        scripts.append(Script(shown, text))
+    named = any(names_boot_entries(script.text) for script in scripts)
+    entries = _entry_files(host, [_BOOT]) if named else None
+    if isinstance(entries, Unknown):
+        return entries
+    menu = parse_menu(scripts, environment, entries)
+    return menu if isinstance(menu, Unknown) else _with_carried(host, menu)
+
+
+def _with_carried(host: Host, menu: Menu) -> Menu | Unknown:
+    """Add the one-shot that is not in GRUB's own block. It comes last, so it is the one obeyed."""
+    if menu.carrier is None:
+        return menu
+    once = read_once(host, menu.carrier)
+    return once if isinstance(once, Unknown) else replace(menu, once=once or menu.once)
 
 
 # --- boot entries, and systemd-boot ------------------------------------------------------------

@@ -202,18 +202,20 @@ class Host:
         return self.path(absolute).exists()
 
 
-def write_durably(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+def write_durably(path: Path, content: bytes, *, mode: int | None = 0o600) -> None:
     """Replace a file so that a reader, and a power cut, see the old or the new whole, never less.
 
     Draft in the same folder, fsync the file, rename over, fsync the folder: what a disk that obeys
     flushes can promise (borg's SaveFile says the same). Raises `OSError`, nothing lost: a full
-    disk leaves the old file.
+    disk leaves the old file. Without a mode the file system decides: vfat has none to set.
     """
     draft = path.with_name(f".{path.name}.draft")
     try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        descriptor = os.open(draft, flags, 0o600 if mode is None else mode)
         with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), mode)
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -13,20 +13,30 @@ from trialboot.core.bls import EntryFile
 from trialboot.core.blscfg import blscfg_entries
 from trialboot.core.bootset import word_of
 from trialboot.core.facts import EntryId, Unknown
-from trialboot.core.grubwords import VARIABLE, Command, commands_of, loaded
+from trialboot.core.grubwords import (
+    VARIABLE,
+    Command,
+    commands_of,
+    loaded,
+    numbered_commands,
+)
 from trialboot.core.menu import (
     ADMIN_SAVED,
+    BOOT_NEXT,
     BOOT_WORD,
     GRUB,
     GRUB_BLS,
     KNOWN_GOOD,
+    OWN_BLOCK,
     SAVED,
+    Carrier,
     Menu,
     MenuEntry,
 )
 from trialboot.errors import LoaderError
 
-_BLOCK: Final = 1024
+BLOCK_SIZE: Final = 1024
+"""Bytes of an environment block (GRUB_ENVBLK_DEFAULT_SIZE, grub-core/lib/envblk.c)."""
 _HEADER: Final = b"# GRUB Environment Block\n"
 _LINUX: Final = frozenset({"linux", "linuxefi", "linux16"})
 _INITRD: Final = frozenset({"initrd", "initrdefi", "initrd16"})
@@ -36,6 +46,18 @@ _READ_TOO: Final = ("/custom.cfg", "/user.cfg")
 _BLS_FOLDERS: Final = frozenset({"", "/loader/entries", "/boot/loader/entries"})
 _ID_WORDS: Final = frozenset({"${menuentry_id_option}", "--id"})
 _WITH_VALUE: Final = frozenset({"--class", "--users", "--hotkey", "--source"})
+_CARRIERS: Final = frozenset({BOOT_NEXT, OWN_BLOCK})
+_SECONDS: Final = re.compile(r"-?[0-9]{1,9}", re.ASCII)
+_WORD: Final = "GRUB2_PASSWORD"
+"""Set in RHEL's user.cfg, which 01_users sources before it asks for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A file that GRUB reads as a script."""
+
+    name: str
+    text: str
 
 
 def parse_environment(content: bytes) -> dict[str, str] | Unknown:
@@ -55,9 +77,11 @@ def format_environment(values: Mapping[str, str]) -> bytes:
     """Write an environment block. Raises `LoaderError` where 1,024 bytes do not hold it."""
     lines = (f"{name}={_escaped(value)}\n" for name, value in sorted(values.items()))
     content = _HEADER + "".join(lines).encode("utf-8", "surrogateescape")
-    if len(content) > _BLOCK:
-        raise LoaderError(f"GRUB's environment block is full: {len(content)} of {_BLOCK} bytes")
-    return content.ljust(_BLOCK, b"#")
+    if len(content) > BLOCK_SIZE:
+        raise LoaderError(
+            f"GRUB's environment block is full: {len(content)} of {BLOCK_SIZE} bytes"
+        )
+    return content.ljust(BLOCK_SIZE, b"#")
 
 
 def names_boot_entries(text: str) -> bool:
@@ -66,20 +90,26 @@ def names_boot_entries(text: str) -> bool:
 
 
 def parse_menu(
-    text: str, environment: Mapping[str, str], boot_entries: Sequence[EntryFile] | None = None
+    text: str | Sequence[Script],
+    environment: Mapping[str, str],
+    boot_entries: Sequence[EntryFile] | None = None,
 ) -> Menu | Unknown:
-    """Read a generated grub.cfg with the environment block beside it.
+    """Read a generated grub.cfg, and what it sources, with the environment block beside it.
 
     `boot_entries` are the files of `loader/entries`; without them a menu that is made from such
-    files is Unknown.
+    files is Unknown. What is not understood is told with its file and line.
     """
     if environment.get("env_block"):
         return Unknown("GRUB keeps its environment in a second block, which is not read yet")
-    reading = _Reading(dict(environment), boot_entries)
-    for command in commands_of(text):
+    scripts = [Script("grub.cfg", text)] if isinstance(text, str) else text
+    commands = [(s.name, *found) for s in scripts for found in numbered_commands(s.text)]
+    has_password = any(_sets(command, _WORD) for *_, command in commands)
+    reading = _Reading(dict(environment), boot_entries, has_password=has_password)
+    for name, line, command in commands:
+        reading.place = f"{name}, line {line}"
         reading.take(command)
     if reading.trouble:
-        return Unknown(f"unevaluable grub.cfg: {reading.trouble}")
+        return Unknown(f"unevaluable {reading.trouble}")
     entries = tuple(reading.entries)
     return Menu(
         entries=entries,
@@ -91,11 +121,25 @@ def parse_menu(
         admin_saved=environment.get(ADMIN_SAVED, ""),
         known_good=_kept_in(entries),
         loader=GRUB_BLS if reading.uses_boot_entries else GRUB,
+        carrier=reading.carrier,
+        asks_password=reading.asks_password,
+        waits=_why_it_waits(reading.timeouts),
     )
 
 
 def _escaped(value: str) -> str:
     return value.replace("\\", "\\\\").replace("\n", "\\\n")
+
+
+def _why_it_waits(timeouts: Sequence[str]) -> str:
+    """Say why the menu may wait for a key: without a timeout, or with a negative one, it does."""
+    if not timeouts:
+        return "the menu sets no timeout: it waits for a key"
+    odd = [value for value in timeouts if not _SECONDS.fullmatch(value)]
+    if odd:
+        return f"how long the menu waits is not known: timeout={odd[0]}"
+    below = [value for value in timeouts if value.startswith("-")]
+    return f"timeout={below[0]}: the menu waits for a key" if below else ""
 
 
 def _kept_in(entries: tuple[MenuEntry, ...]) -> str:
@@ -104,12 +148,18 @@ def _kept_in(entries: tuple[MenuEntry, ...]) -> str:
     return next((word for word in kept if isinstance(word, str)), "")
 
 
+_NOT_THE_DEFAULT: Final = frozenset({KNOWN_GOOD, "${next_entry}", "${trialboot_wanted}"})
+"""What 00_header and 09_trialboot make the default of one boot only."""
+
+
 @dataclass(slots=True)
 class _Reading:
     """A grub.cfg as far as it was read: which blocks are open, and what was found."""
 
     variables: dict[str, str]
     boot_entries: Sequence[EntryFile] | None
+    has_password: bool = False
+    place: str = ""
     uses_boot_entries: bool = False
     conditions: list[bool | None] = field(default_factory=list)
     """The open ones: whether each holds, None where only the boot decides."""
@@ -117,6 +167,10 @@ class _Reading:
     submenus: list[MenuEntry] = field(default_factory=list)
     default: str = ""
     host_default: str = ""
+    carrier: Carrier | None = None
+    asks_password: bool = False
+    timeouts: list[str] = field(default_factory=list)
+    """What `timeout` may be at the end: the last value that is set, or one of several."""
     trouble: str = ""
     opening: Command = ()
     blocks: list[str] = field(default_factory=list)
@@ -150,11 +204,16 @@ class _Reading:
             self.conditions.pop()
 
     def _holds(self, condition: Command) -> bool | None:
-        """Tell conditions that the environment block alone decides.
+        """Tell conditions that the environment block alone decides, or what is sourced.
 
-        Fedora and RHEL write them in 10_linux, where kernelopts is missing, and in
-        08_fallback_counting, where an update of theirs counts boots.
+        Fedora and RHEL write them in 10_linux, where kernelopts is missing, in
+        08_fallback_counting, where an update of theirs counts boots, and in 01_users; Debian and
+        Ubuntu in 00_header, which lengthens the menu after a boot that failed.
         """
+        if condition[:5] == ("if", "[", "${recordfail}", "=", "1"):
+            return self.variables.get("recordfail") == "1"
+        if condition[:4] == ("if", "[", "-n", f"${{{_WORD}}}"):
+            return self.has_password
         if condition[:4] == ("if", "[", "-z", "${kernelopts}"):
             return not self.variables.get("kernelopts")
         if condition[:4] == ("if", "[", "-n", "${boot_counter}"):
@@ -178,12 +237,14 @@ class _Reading:
 
     def _node(self) -> MenuEntry:
         title, entry = _names(self.opening)
+        unrestricted = "--unrestricted" in self.opening
         parent = self.path[-1] if self.path else None
         own = entry.replace(">", ">>")
         return MenuEntry(
             entry=EntryId(f"{parent.entry}>{own}" if parent else own),
             title=title,
             place=(*(parent.place if parent else ()), self.counts[-1]),
+            unrestricted=unrestricted,
         )
 
     def _boot(self, command: Command) -> None:
@@ -199,19 +260,25 @@ class _Reading:
             self.variables[name] = value if known else f"${{{name}}}"
             if name == "trialboot_host_default":
                 self.host_default = value
-            elif name == "default" and value not in {KNOWN_GOOD, "${next_entry}"}:
+            elif name == "trialboot_carrier":
+                self._take_carrier(value)
+            elif name == "timeout":
+                self.timeouts = [*([] if known else self.timeouts), value]
+            elif name == "superusers":
+                self.asks_password = True
+            elif name == "default" and value not in _NOT_THE_DEFAULT:
                 self._take_default(value)
 
     def _source(self, command: Command) -> None:
         if command[0] == "blscfg" and self.boot_entries is not None:
             self._add_boot_entries(command, self.boot_entries)
         elif command[0] in _SOURCES and not command[-1].endswith(_READ_TOO):
-            self.trouble = f"it goes on in another file: «{' '.join(command)}»"
+            self._give_up(f"it goes on in another file: «{' '.join(command)}»")
 
     def _add_boot_entries(self, command: Command, files: Sequence[EntryFile]) -> None:
         folder = self.variables.get("blsdir", "")
         if len(command) > 1 or None in self.conditions or folder not in _BLS_FOLDERS:
-            self.trouble = f"which boot entries it takes is not known: «{' '.join(command)}»"
+            self._give_up(f"which boot entries it takes is not known: «{' '.join(command)}»")
         if self.uses_boot_entries:
             return
         self.uses_boot_entries = True
@@ -225,8 +292,18 @@ class _Reading:
     def _take_default(self, value: str) -> None:
         spec = SAVED if value == "${saved_entry}" else value
         if self.default or VARIABLE.search(spec):
-            self.trouble = f"what sets its default depends on the boot: «{value}»"
+            self._give_up(f"what sets its default depends on the boot: «{value}»")
         self.default = spec
+
+    def _take_carrier(self, value: str) -> None:
+        kind, _, folder = value.partition(":")
+        if kind not in _CARRIERS or not folder.startswith("/"):
+            self._give_up(f"what carries its one-shots is not known: «{value}»")
+        self.carrier = Carrier(kind, folder)
+
+    def _give_up(self, why: str) -> None:
+        """Keep the first thing that is not understood, with its place."""
+        self.trouble = self.trouble or f"{self.place}: {why}"
 
 
 def _after_condition(command: Command) -> Command:
@@ -245,6 +322,10 @@ def _assignments(command: Command) -> Iterator[tuple[str, str]]:
         name, equals, value = word.partition("=")
         if equals:
             yield name, value
+
+
+def _sets(command: Command, name: str) -> bool:
+    return any(known == name for known, _ in _assignments(command))
 
 
 def _names(opening: Command) -> tuple[str, str]:

@@ -34,22 +34,29 @@ _QUOTED: Final = re.compile(r'"((?:\\.|[^"\\])*)"|\\(.)|(.)')
 
 def commands_of(text: str) -> list[Command]:
     """Cut text into commands, each into its words, without quotes."""
-    commands: list[Command] = []
+    return [command for _, command in numbered_commands(text)]
+
+
+def numbered_commands(text: str) -> list[tuple[int, Command]]:
+    """Cut text into commands, each with the line on which it ends, counted from 1."""
+    commands: list[tuple[int, Command]] = []
     words: list[str] = []
     word: str | None = None
+    line = 1
     for token in _TOKEN.finditer(text):
         piece = _piece(token)
         if piece is not None:
             word = (word or "") + piece
-            continue
-        if word is not None:
-            words.append(word)
-            word = None
-        if token["blank"] is None:
-            commands += _ended(words, token["brace"])
-            words = []
+        else:
+            if word is not None:
+                words.append(word)
+                word = None
+            if token["blank"] is None:
+                commands += ((line, command) for command in _ended(words, token["brace"]))
+                words = []
+        line += token[0].count("\n")
     last = words if word is None else [*words, word]
-    return [*commands, *_ended(last, None)]
+    return [*commands, *((line, command) for command in _ended(last, None))]
 
 
 def loaded(arguments: Command) -> str:

@@ -33,6 +33,11 @@ INSTEAD_WORD: Final = "trialboot.instead"
 """Added to the known-good's command line where a one-shot was consumed and not booted."""
 MODULES_WORD: Final = "trialboot.modules"
 
+BOOT_NEXT: Final = "boot-next"
+"""A second copy of GRUB that only UEFI's BootNext starts carries the one-shot."""
+OWN_BLOCK: Final = "own-block"
+"""An environment block of ours, on a partition that GRUB can write, carries it."""
+
 _DIGITS: Final = 10
 """No index has so many: int() refuses numbers of some thousand digits."""
 _PARTS: Final = re.compile(r"(?:>>|[^>])+")
@@ -61,6 +66,18 @@ class MenuEntry:
     """What systemd-boot calls it now: its file, with the tries that are counted in the name."""
     image: UnifiedImage | None = None
     """What `kernel` holds where that is a unified kernel image: kernel, initrd, command line."""
+    unrestricted: bool = False
+    """GRUB boots it without a password, whoever the menu's superusers are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """What holds a one-shot besides GRUB's own environment block."""
+
+    kind: str
+    """`boot-next` or `own-block`."""
+    folder: str
+    """Where this host has mounted the partition."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +105,12 @@ class Menu:
     """`grub`, `grub-bls` or `systemd-boot`."""
     booted: str = ""
     """The entry of the present boot, where the loader told (LoaderEntrySelected)."""
+    carrier: Carrier | None = None
+    """What this menu takes a one-shot from; None: the environment block, as `once` does."""
+    asks_password: bool = False
+    """GRUB has superusers: an entry that is not unrestricted waits for one of them."""
+    waits: str = ""
+    """Why GRUB does not boot by itself but waits at its menu; empty where it does."""
 
 
 @dataclass(frozen=True, slots=True)

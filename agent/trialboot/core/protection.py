@@ -53,12 +53,12 @@ class Protection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ground:
-    """What the protection of a GRUB host stands on."""
+    """What the protection of a host stands on."""
 
-    file_system: str | Unknown
-    """Of the folder that holds the environment block."""
-    device: str | Unknown
-    """`partition`, or what GRUB does not write through: `md`, `lvm`, `crypt`, ..."""
+    carrier: str
+    """What holds a one-shot and is cleared before a kernel starts, in an operator's words."""
+    against_once: tuple[str, ...]
+    """Why nothing does; empty where something does."""
     running: str | Unknown
     """Command line of the kernel that runs."""
     candidate: str | Unknown
@@ -67,15 +67,13 @@ class Ground:
     """Identities of the watchdog devices."""
     watchdog_seconds: float | Unknown
     """systemd's RuntimeWatchdogSec; 0 is off."""
-    early_watchdog: bool | Unknown = NOT_LOOKED_AT
+    early_watchdog: bool | Unknown
     """The initrd of the next boot arms the watchdog: a hang before systemd is a reset, too."""
-    carrier: str = ""
-    """What else holds a one-shot, where GRUB cannot write its environment block."""
 
 
 def protection(ground: Ground, notes: tuple[str, ...] = ()) -> Protection:
     """Judge the ground; what is not known does not protect."""
-    once = () if ground.carrier else tuple(_against_block(ground))
+    once = ground.against_once
     panic = (
         *against_panic("running", ground.running),
         *against_panic("next", ground.candidate),
@@ -96,19 +94,26 @@ def protection(ground: Ground, notes: tuple[str, ...] = ()) -> Protection:
         reasons=(*once, *panic, *hang),
         notes=notes,
         against_once=once,
-        carrier="" if once else ground.carrier or ENVIRONMENT_BLOCK,
+        carrier="" if once else ground.carrier,
     )
 
 
-def _against_block(ground: Ground) -> Iterator[str]:
-    if isinstance(ground.file_system, Unknown):
-        yield f"the file system of /boot/grub is not known: {ground.file_system.why}"
-    elif ground.file_system not in _WRITABLE:
-        yield f"GRUB cannot write its environment block on {ground.file_system}"
-    if isinstance(ground.device, Unknown):
-        yield f"the device of /boot/grub is not known: {ground.device.why}"
-    elif ground.device != "partition":
-        yield f"GRUB cannot write its environment block through {ground.device}"
+def against_environment_block(
+    file_system: str | Unknown, device: str | Unknown
+) -> tuple[str, ...]:
+    """Say why GRUB cannot clear a one-shot in its own environment block; empty where it can."""
+    return tuple(_against_writing(file_system, device))
+
+
+def _against_writing(file_system: str | Unknown, device: str | Unknown) -> Iterator[str]:
+    if isinstance(file_system, Unknown):
+        yield f"the file system of /boot/grub is not known: {file_system.why}"
+    elif file_system not in _WRITABLE:
+        yield f"GRUB cannot write its environment block on {file_system}"
+    if isinstance(device, Unknown):
+        yield f"the device of /boot/grub is not known: {device.why}"
+    elif device != "partition":
+        yield f"GRUB cannot write its environment block through {device}"
 
 
 def against_panic(which: str, command_line: str | Unknown) -> tuple[str, ...]:

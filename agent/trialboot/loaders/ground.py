@@ -9,19 +9,53 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from trialboot.bootfiles import host_path, read_menu
 from trialboot.core.facts import Unknown
+from trialboot.core.menu import MenuEntry, wanted_entry
+from trialboot.core.protection import Ground
 from trialboot.errors import HostError
 from trialboot.host import Host
 
 _CHECKPOINT: Final = 0x4004662B
 """EXT4_IOC_CHECKPOINT, _IOW('f', 43, __u32), since Linux 5.14 (fs/ext4/ext4.h)."""
 _DRY_RUN: Final = 0x4
-_MOUNT: Final = re.compile(r"\d+ \d+ (\d{1,9}:\d{1,9}) \S+ (\S+) [^\n]*? - (\S+) ", re.ASCII)
-"""Device, place and file system; before the dash any number of optional fields."""
+_MOUNT: Final = re.compile(
+    r"\d+ \d+ (\d{1,9}:\d{1,9}) \S+ (\S+) [^\n]*? - (\S+) (?:\S* (\S+))?", re.ASCII
+)
+"""Device, place, file system, its own options; before the dash any number of optional fields."""
+_SECTOR: Final = 512
 WATCHDOG_IN_INITRD: Final = "/etc/trialboot/watchdog-in-initrd"
 """The operator's switch, which initrds are built by."""
 _MANAGER: Final = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1")
 _PROPERTY: Final = ("org.freedesktop.DBus.Properties", "Get")
+
+
+def ground_of(host: Host, *, carrier: str, against_once: tuple[str, ...]) -> Ground:
+    """Read what every loader's protection stands on, beside what carries its one-shot."""
+    menu = read_menu(host)
+    wanted = menu if isinstance(menu, Unknown) else wanted_entry(menu)
+    entry = wanted if isinstance(wanted, Unknown) else wanted.entry
+    return Ground(
+        carrier=carrier,
+        against_once=against_once,
+        running=_running(host),
+        candidate=entry if isinstance(entry, Unknown) else entry.arguments,
+        watchdogs=watchdogs(host),
+        watchdog_seconds=watchdog_seconds(host),
+        early_watchdog=entry if isinstance(entry, Unknown) else _armed_by(host, entry),
+    )
+
+
+def _running(host: Host) -> str | Unknown:
+    try:
+        return host.read_text("/proc/cmdline").strip()
+    except HostError as error:
+        return Unknown(str(error))
+
+
+def _armed_by(host: Host, entry: MenuEntry) -> bool | Unknown:
+    place = host_path(host, entry.initrds[-1]) if entry.initrds else ""
+    return place if isinstance(place, Unknown) else early_watchdog(host, place)
 
 
 def settle(folder: Path, *, rehearse: bool = False) -> str:
@@ -54,6 +88,8 @@ class Mount:
     file_system: str
     device: str
     """`major:minor`."""
+    is_read_only: bool = False
+    """The file system itself, that is: the sandbox of a unit makes only its mounts read-only."""
 
 
 def mount_of(host: Host, path: str) -> Mount | Unknown:
@@ -80,6 +116,29 @@ def device_kind(host: Host, number: str) -> str | Unknown:
     if (folder / "md").exists() or (folder.resolve().parent / "md").exists():
         return "md"
     return "partition"
+
+
+def block_size(host: Host, number: str) -> int:
+    """Give the bytes of a block of the disk that a partition is on; 512 where it is not told."""
+    disk = host.path(f"/sys/dev/block/{number}").resolve().parent
+    try:
+        return int((disk / "queue/logical_block_size").read_text("ascii"))
+    except (OSError, ValueError):
+        return _SECTOR
+
+
+def udev_words(host: Host, number: str) -> dict[str, str] | Unknown:
+    """Give what udev found out about a block device: its partition, its file system.
+
+    The lines `E:NAME=VALUE` of /run/udev/data; systemd's own tools read them too
+    (src/libsystemd/sd-device/sd-device.c of https://github.com/systemd/systemd).
+    """
+    try:
+        lines = host.read_text(f"/run/udev/data/b{number}").splitlines()
+    except HostError as error:
+        return Unknown(str(error))
+    pairs = (line[2:].partition("=") for line in lines if line.startswith("E:"))
+    return {name: value for name, _, value in pairs}
 
 
 def watchdogs(host: Host) -> tuple[str, ...] | Unknown:
@@ -121,8 +180,9 @@ def _mount(line: str) -> Mount | None:
     found = _MOUNT.match(line)
     if not found:
         return None
-    device, place, file_system = found.groups()
-    return Mount(place=place, file_system=file_system, device=device)
+    device, place, file_system, own_options = found.groups()
+    is_read_only = "ro" in (own_options or "").split(",")
+    return Mount(place, file_system, device, is_read_only=is_read_only)
 
 
 def _mapping(uuid: Path) -> str:

@@ -1,4 +1,4 @@
-"""GRUB 2 as Debian and Ubuntu set it up: its environment block, and our entry in its menu."""
+"""GRUB 2 as Debian and Ubuntu set it up: its default, its one-shot, and our entry in its menu."""
 
 import os
 import shlex
@@ -10,16 +10,14 @@ from typing import Final
 from trialboot.bootfiles import (
     BOOT_SETS,
     GRUB_CFG,
-    GRUB_ENVIRONMENT,
     GRUB_FOLDER,
     KNOWN_GOOD_FILE,
     host_path,
-    read_environment,
     read_menu,
 )
 from trialboot.core.bootset import Fingerprint, KeptBoot
 from trialboot.core.facts import EntryId, Unknown
-from trialboot.core.grub import format_environment, parse_environment, parse_menu
+from trialboot.core.grub import parse_menu
 from trialboot.core.grubwords import as_script
 from trialboot.core.menu import (
     ADMIN_SAVED,
@@ -29,22 +27,19 @@ from trialboot.core.menu import (
     Menu,
     MenuEntry,
     next_entry,
-    wanted_entry,
 )
+from trialboot.core.obstacles import obstacles
 from trialboot.core.protection import Ground, Protection, protection
 from trialboot.errors import HostError, LoaderError
 from trialboot.host import Host, sync_folder, write_durably
-from trialboot.loaders.ground import (
-    device_kind,
-    early_watchdog,
-    mount_of,
-    settle,
-    watchdog_seconds,
-    watchdogs,
-)
+from trialboot.loaders.environment_block import EnvironmentBlock
+from trialboot.loaders.ground import ground_of, mount_of, settle
+from trialboot.loaders.oneshot import OneShot
+from trialboot.loaders.oneshots import carrier_for, carrier_in, other_carriers
 
 _DRAFT: Final = f"{GRUB_CFG}.trialboot"
 _MKCONFIG_SECONDS: Final = 300.0
+_XFS: Final = "GRUB does not replay the log of xfs: a change may be seen some time later"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,29 +65,50 @@ class Grub:
         """Boot this entry the next time only."""
         self.point(once=entry)
 
+    def against(self, entry: EntryId) -> tuple[str, ...]:
+        """Say why this entry cannot be booted once on this host; empty where it can."""
+        once = self._against_once(carrier_for(self.host))
+        try:
+            menu = self.state()
+            self._check_bootable(_listed(menu, entry))
+        except LoaderError as error:
+            return (*once, str(error))
+        return (*once, *obstacles(menu, entry))
+
     def forget_once(self) -> None:
-        """Take a one-shot back."""
-        values = self._environment()
-        if values.pop("next_entry", ""):
-            self._write(values)
+        """Take a one-shot back, whatever carries it."""
+        self.block.forget()
+        for carrier in other_carriers(self.host):
+            carrier.forget()
 
     def point(self, *, default: EntryId | None = None, once: EntryId | None = None) -> None:
-        """Set default and one-shot in one write: a power cut sees both or neither."""
+        """Set the default, then the one-shot; in one write where GRUB's own block carries both."""
         menu = self.state()
-        values = self._environment()
+        values = self.block.values()
         if default is not None:
             self._check_bootable(_listed(menu, default))
             values = _with_default(values, default)
+        carrier = carrier_in(self.host, menu)
         if once is not None:
             self._check_bootable(_listed(menu, once))
-            values["next_entry"] = once
-        self._write(values)
+            if isinstance(carrier, EnvironmentBlock):
+                values["next_entry"] = once
+        self.block.write(values)
+        if once is not None and not isinstance(carrier, EnvironmentBlock):
+            carrier.set(once)
         self._check_reached(default, once)
+
+    @property
+    def block(self) -> EnvironmentBlock:
+        """GRUB's own environment block, which holds the default."""
+        return EnvironmentBlock(self.host)
 
     def install(self, kept: KeptBoot) -> EntryId:
         """Make a kept boot set the known-good entry, the first of the menu."""
         fingerprint = kept.boot_set.fingerprint
-        script = _known_good_script(self.host, kept)
+        carrier = carrier_for(self.host)
+        words = {} if isinstance(carrier, Unknown) else carrier.words()
+        script = _known_good_script(self.host, kept, words)
         path = self.host.path(KNOWN_GOOD_FILE)
         before = path.read_bytes() if path.exists() else None
         if before == script and self._installed(fingerprint):
@@ -107,10 +123,12 @@ class Grub:
 
     def remove(self) -> None:
         """Give the host its own menu and default back; what it had saved is saved again."""
-        values = self._environment()
+        for carrier in other_carriers(self.host):
+            carrier.remove()
+        values = self.block.values()
         restored = _without_ours(values)
         if restored != values:
-            self._write(restored)
+            self.block.write(restored)
         path = self.host.path(KNOWN_GOOD_FILE)
         if path.exists():
             path.unlink()
@@ -118,84 +136,36 @@ class Grub:
         if self.state().known_good:
             self._regenerate(Fingerprint(""))
 
-    def against(self, entry: EntryId) -> tuple[str, ...]:
-        """Say why this entry cannot be booted once; the host's own limits are `protection`'s."""
-        try:
-            self._check_bootable(_listed(self.state(), entry))
-        except LoaderError as error:
-            return (str(error),)
-        return ()
-
     def refresh(self) -> None:
         """Have the menu made anew from what the host is set to, checked and renamed into place."""
         self._regenerate(Fingerprint(self.state().known_good))
 
     def protection(self) -> Protection:
         """Tell what this host can survive with this GRUB."""
-        where = mount_of(self.host, GRUB_FOLDER)
-        ground = Ground(
-            file_system=where if isinstance(where, Unknown) else where.file_system,
-            device=where if isinstance(where, Unknown) else device_kind(self.host, where.device),
-            running=self._running(),
-            candidate=self._candidate(),
-            watchdogs=watchdogs(self.host),
-            watchdog_seconds=watchdog_seconds(self.host),
-            early_watchdog=self._early_watchdog(),
+        carrier = carrier_for(self.host)
+        ground = ground_of(
+            self.host,
+            carrier="" if isinstance(carrier, Unknown) else carrier.told,
+            against_once=self._against_once(carrier),
         )
-        return protection(ground, self._notes(ground.file_system))
+        return protection(ground, self._notes(ground))
 
-    def _running(self) -> str | Unknown:
-        try:
-            return self.host.read_text("/proc/cmdline").strip()
-        except HostError as error:
-            return Unknown(str(error))
-
-    def _candidate(self) -> str | Unknown:
-        wanted = self._wanted()
-        return wanted if isinstance(wanted, Unknown) else wanted.arguments
-
-    def _wanted(self) -> MenuEntry | Unknown:
-        menu = read_menu(self.host)
-        wanted = menu if isinstance(menu, Unknown) else wanted_entry(menu)
-        return wanted if isinstance(wanted, Unknown) else wanted.entry
-
-    def _early_watchdog(self) -> bool | Unknown:
-        wanted = self._wanted()
-        if isinstance(wanted, Unknown):
-            return wanted
-        place = host_path(self.host, wanted.initrds[-1]) if wanted.initrds else ""
-        return place if isinstance(place, Unknown) else early_watchdog(self.host, place)
-
-    def _notes(self, file_system: str | Unknown) -> tuple[str, ...]:
-        if file_system == "xfs":
-            return ("GRUB does not replay the log of xfs: a change may be seen some time later",)
-        if file_system not in {"ext3", "ext4"}:
+    def _against_once(self, carrier: OneShot | Unknown) -> tuple[str, ...]:
+        if not isinstance(carrier, Unknown):
             return ()
-        note = settle(self.host.path(GRUB_FOLDER), rehearse=True)
-        return (note,) if note else ()
+        return (*self.block.against(), carrier.why)
 
-    def _environment(self) -> dict[str, str]:
-        if self.host.path(GRUB_ENVIRONMENT).is_symlink():
-            raise LoaderError(f"{GRUB_ENVIRONMENT} is a link: not a layout that we know")
-        found = read_environment(self.host)
-        if isinstance(found, Unknown):
-            raise LoaderError(found.why)
-        return found
-
-    def _write(self, values: Mapping[str, str]) -> None:
-        path = self.host.path(GRUB_ENVIRONMENT)
-        try:
-            if path.exists() and path.read_bytes() == format_environment(values):
-                settle(path.parent)
-                return
-            mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
-            write_durably(path, format_environment(values), mode=mode)
-            settle(path.parent)
-            back = parse_environment(path.read_bytes())
-        except OSError as error:
-            raise LoaderError(f"{GRUB_ENVIRONMENT}: {error.strerror}") from error
-        if back != dict(values):
-            raise LoaderError(f"{GRUB_ENVIRONMENT} does not hold what was written")
+    def _notes(self, ground: Ground) -> tuple[str, ...]:
+        where = mount_of(self.host, GRUB_FOLDER)
+        file_system = "" if isinstance(where, Unknown) else where.file_system
+        notes = []
+        if ground.carrier not in {"", self.block.told}:
+            notes.append(f"a candidate is booted once through {ground.carrier}")
+        if file_system == "xfs":
+            notes.append(_XFS)
+        if file_system in {"ext3", "ext4"}:
+            notes.append(settle(self.host.path(GRUB_FOLDER), rehearse=True))
+        return tuple(note for note in notes if note)
 
     def _check_bootable(self, entry: MenuEntry) -> None:
         if entry.doubt or not entry.kernel:
@@ -237,7 +207,7 @@ class Grub:
             self.host.run(["grub-mkconfig", "-o", _DRAFT], timeout=_MKCONFIG_SECONDS)
             self.host.run(["grub-script-check", _DRAFT])
             text = draft.read_text("utf-8", "surrogateescape")
-            self._check_ours(parse_menu(text, self._environment()), fingerprint)
+            self._check_ours(parse_menu(text, self.block.values()), fingerprint)
             self._publish()
         except (HostError, OSError) as error:
             raise LoaderError(f"{GRUB_CFG} was not changed: {error}") from error
@@ -311,7 +281,7 @@ def _put_back(path: Path, before: bytes | None) -> None:
         write_durably(path, before, mode=0o644)
 
 
-def _known_good_script(host: Host, kept: KeptBoot) -> bytes:
+def _known_good_script(host: Host, kept: KeptBoot, carrier: Mapping[str, str]) -> bytes:
     """Write what 09_trialboot reads: shell words, each in quotes."""
     for file in (kept.kernel, *kept.initrds):
         if not host.exists(file):
@@ -325,6 +295,7 @@ def _known_good_script(host: Host, kept: KeptBoot) -> bytes:
         "KERNEL": kept.kernel,
         "INITRDS": " ".join(kept.initrds),
         "COMMAND_LINE": command_line,
+        **carrier,
     }
     lines = "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
     told = (

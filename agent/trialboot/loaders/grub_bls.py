@@ -30,18 +30,16 @@ from trialboot.core.menu import (
     Menu,
     MenuEntry,
     next_entry,
-    wanted_entry,
 )
-from trialboot.core.protection import Ground, Level, Protection, protection
-from trialboot.errors import HostError, LoaderError
+from trialboot.core.protection import (
+    ENVIRONMENT_BLOCK,
+    Protection,
+    against_environment_block,
+    protection,
+)
+from trialboot.errors import LoaderError
 from trialboot.host import Host, sync_folder, write_durably
-from trialboot.loaders.ground import (
-    device_kind,
-    mount_of,
-    settle,
-    watchdog_seconds,
-    watchdogs,
-)
+from trialboot.loaders.ground import device_kind, ground_of, mount_of, settle
 from trialboot.loaders.note import leave_note, remove_note
 
 _ENTRY: Final = f"/boot/{ENTRIES}/{KNOWN_GOOD}.conf"
@@ -141,35 +139,23 @@ class GrubBls:
         that dies would boot for ever.
         """
         del entry
-        found = self.protection()
-        return found.reasons if found.level is Level.NONE else ()
+        return self._against_one_shot()
 
     def protection(self) -> Protection:
         """Tell what this host can survive with this GRUB."""
-        place = self._block()
-        where = place if isinstance(place, Unknown) else mount_of(self.host, place)
-        ground = Ground(
-            file_system=where if isinstance(where, Unknown) else where.file_system,
-            device=where if isinstance(where, Unknown) else device_kind(self.host, where.device),
-            running=self._running(),
-            candidate=self._candidate(),
-            watchdogs=watchdogs(self.host),
-            watchdog_seconds=watchdog_seconds(self.host),
+        ground = ground_of(
+            self.host, carrier=ENVIRONMENT_BLOCK, against_once=self._against_one_shot()
         )
         return protection(ground, (_UNTRIED, _ORDER))
 
     # --- what it stands on
 
-    def _running(self) -> str | Unknown:
-        try:
-            return self.host.read_text("/proc/cmdline").strip()
-        except HostError as error:
-            return Unknown(str(error))
-
-    def _candidate(self) -> str | Unknown:
-        menu = read_menu(self.host)
-        wanted = menu if isinstance(menu, Unknown) else wanted_entry(menu)
-        return wanted if isinstance(wanted, Unknown) else wanted.entry.arguments
+    def _against_one_shot(self) -> tuple[str, ...]:
+        place = self._block()
+        where = place if isinstance(place, Unknown) else mount_of(self.host, place)
+        if isinstance(where, Unknown):
+            return against_environment_block(where, where)
+        return against_environment_block(where.file_system, device_kind(self.host, where.device))
 
     # --- the environment block
 

@@ -31,9 +31,8 @@ from trialboot.core.menu import (
     Menu,
     MenuEntry,
     next_entry,
-    wanted_entry,
 )
-from trialboot.core.protection import Ground, Level, Protection, protection
+from trialboot.core.protection import Protection, protection
 from trialboot.core.systemdboot import (
     ENTRY_DEFAULT,
     ENTRY_ONE_SHOT,
@@ -47,7 +46,7 @@ from trialboot.core.systemdboot import (
 from trialboot.errors import HostError, LoaderError
 from trialboot.host import Host, sync_folder, write_durably
 from trialboot.loaders.efivariables import set_variable, unset_variable
-from trialboot.loaders.ground import early_watchdog, mount_of, watchdog_seconds, watchdogs
+from trialboot.loaders.ground import ground_of, mount_of
 from trialboot.loaders.note import leave_note, remove_note
 
 _DEFAULT: Final = "LoaderEntryDefault"
@@ -145,28 +144,9 @@ class SystemdBoot:
 
     def protection(self) -> Protection:
         """Tell what this host can survive with this loader."""
-        ground = Ground(
-            # The one-shot lies in the firmware: no file system stands in its way.
-            file_system=_FAT,
-            device="partition",
-            running=self._running(),
-            candidate=self._candidate(),
-            watchdogs=watchdogs(self.host),
-            watchdog_seconds=watchdog_seconds(self.host),
-            early_watchdog=self._early_watchdog(),
-            carrier=_ONE_SHOT,
-        )
-        found = protection(ground, (_NOTE,))
         once = tuple(self._against_one_shot())
-        if not once:
-            return found
-        return replace(
-            found,
-            level=Level.NONE,
-            reasons=(*once, *found.reasons),
-            against_once=once,
-            carrier="",
-        )
+        ground = ground_of(self.host, carrier=_ONE_SHOT, against_once=once)
+        return protection(ground, (_NOTE,))
 
     # --- what it stands on
 
@@ -210,28 +190,6 @@ class SystemdBoot:
     def _check_partition(self) -> None:
         for why in self._against_partition():
             raise LoaderError(why)
-
-    def _running(self) -> str | Unknown:
-        try:
-            return self.host.read_text("/proc/cmdline").strip()
-        except HostError as error:
-            return Unknown(str(error))
-
-    def _candidate(self) -> str | Unknown:
-        wanted = self._wanted()
-        return wanted if isinstance(wanted, Unknown) else wanted.arguments
-
-    def _wanted(self) -> MenuEntry | Unknown:
-        menu = read_menu(self.host)
-        wanted = menu if isinstance(menu, Unknown) else wanted_entry(menu)
-        return wanted if isinstance(wanted, Unknown) else wanted.entry
-
-    def _early_watchdog(self) -> bool | Unknown:
-        wanted = self._wanted()
-        if isinstance(wanted, Unknown):
-            return wanted
-        place = host_path(self.host, wanted.initrds[-1]) if wanted.initrds else ""
-        return place if isinstance(place, Unknown) else early_watchdog(self.host, place)
 
     def _secure_boot(self) -> bool:
         """Tell whether the firmware verifies what it starts; what cannot be read counts as yes."""

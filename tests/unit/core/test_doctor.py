@@ -20,7 +20,15 @@ from trialboot.core.examined import (
 )
 from trialboot.core.facts import EntryId, Unknown
 from trialboot.core.menu import GRUB_BLS, KNOWN_GOOD, SAVED, SYSTEMD_BOOT, Menu, MenuEntry
-from trialboot.core.protection import Ground, Level, Protection, is_below, protection
+from trialboot.core.protection import (
+    ENVIRONMENT_BLOCK,
+    Ground,
+    Level,
+    Protection,
+    against_environment_block,
+    is_below,
+    protection,
+)
 
 GIB: Final = 1 << 30
 WHY: Final = Unknown("it cannot be read")
@@ -37,8 +45,8 @@ MENU: Final = Menu(
 BARE: Final = Menu(entries=(replace(HOSTS, place=(0,)),), default_spec="0")
 GRUB: Final = GrubFiles(script=True, before_ours=(), other_default=(), waits=False, password=False)
 GROUND: Final = Ground(
-    file_system="ext4",
-    device="partition",
+    carrier=ENVIRONMENT_BLOCK,
+    against_once=(),
     running="ro panic=10",
     candidate="ro panic=10",
     watchdogs=("iTCO_wdt",),
@@ -105,7 +113,7 @@ BELOW: Final = (
     "protection panic-only is below boot.least_protection «full»: there is no hardware watchdog: "
     "a hang waits for somebody"
 )
-NO_BLOCK: Final = protection(replace(GROUND, device="md"))
+NO_BLOCK: Final = protection(replace(GROUND, against_once=against_environment_block("ext4", "md")))
 CASES: Final[dict[str, list[tuple[dict[str, Any], State | None, str]]]] = {
     "boot loader": [
         ({"menu": WHY}, State.BLOCKS, "cannot be read"),

@@ -124,7 +124,7 @@ def test_what_is_not_known_does_not_protect(tmp_path: Path) -> None:
     (tmp_path / "sys/class/watchdog/watchdog0/identity").mkdir()
     found = Grub(host).protection()
     assert found.level is Level.NONE
-    assert len(found.reasons) == 5
+    assert len(found.reasons) == 6
     (tmp_path / "proc/self/mountinfo").write_text("29 1 0:25 / /\n\nx - y", encoding="utf-8")
     assert "no mount" in Grub(host).protection().reasons[0]
     (tmp_path / "proc/self/mountinfo").unlink()

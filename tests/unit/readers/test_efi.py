@@ -7,9 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from trialboot.core.efi import parse_description, parse_number
 from trialboot.core.facts import Unknown
 from trialboot.host import Host
-from trialboot.readers.efi import parse_description, parse_number, read_boot_next
+from trialboot.readers.efi import read_boot_next
 
 GUID = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 WINDOWS = struct.pack("<IH", 1, 4) + "Windows Boot Manager\0".encode("utf-16-le") + b"\x7f\xff\4\0"

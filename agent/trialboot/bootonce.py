@@ -1,0 +1,95 @@
+"""One-shots that GRUB's own environment block does not carry: where they are, and which is set.
+
+Both other carriers are an environment block of ours, `trial.env`: GRUB takes the entry that it
+names, clears it, reads it back, and only then follows it (packaging/grub/09_trialboot). A copy of
+GRUB that only BootNext starts has it beside itself on the ESP; else it lies on a plain partition.
+"""
+
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from trialboot import efivariables
+from trialboot.core.efi import TRIAL_FOLDER, boot_number, is_ours, parse_number
+from trialboot.core.facts import Unknown
+from trialboot.core.grub import BLOCK_SIZE, parse_environment
+from trialboot.core.menu import BOOT_NEXT, Carrier
+from trialboot.host import Host
+
+ONCE: Final = "trialboot_once"
+"""The key that names the entry; GRUB empties it."""
+SOURCE: Final = "trialboot_source"
+"""The folder of the ESP that a copy of GRUB was made from."""
+_BLOCK: Final = "trial.env"
+_OWN_FOLDER: Final = "trialboot"
+_ROOM: Final = 64 << 20
+"""Bytes of all files of a GRUB: no real one has a tenth of it."""
+
+
+def folder_of(carrier: Carrier) -> str:
+    """Name the folder of a carrier's files on this host."""
+    below = TRIAL_FOLDER if carrier.kind == BOOT_NEXT else _OWN_FOLDER
+    return f"{carrier.folder.rstrip('/')}/{below}"
+
+
+def block_of(carrier: Carrier) -> str:
+    """Name a carrier's environment block on this host."""
+    return f"{folder_of(carrier)}/{_BLOCK}"
+
+
+def read_once(host: Host, carrier: Carrier) -> str | Unknown:
+    """Give the entry that is booted once; empty for none.
+
+    A copy of GRUB that is not the one on the ESP any more counts as none: an upgrade has replaced
+    its modules, so it is to be copied anew before it may be started.
+    """
+    try:
+        if carrier.kind == BOOT_NEXT and not next_is_ours(host):
+            return ""
+        block = read_block(host, carrier)
+        if isinstance(block, Unknown):
+            return block
+        if carrier.kind == BOOT_NEXT and not _is_current(host, carrier, block.get(SOURCE, "")):
+            return ""
+    except OSError as error:
+        return Unknown(f"the one-shot of {carrier.kind}: {error.strerror}")
+    return block.get(ONCE, "")
+
+
+def next_is_ours(host: Host) -> bool:
+    """Tell whether BootNext names the entry of ours. Raises `OSError`."""
+    value = efivariables.read(host, "BootNext")
+    number = Unknown("none") if value is None else parse_number(value)
+    options = efivariables.options(host)
+    return any(boot_number(name) == number and is_ours(option) for name, option in options.items())
+
+
+def read_block(host: Host, carrier: Carrier) -> dict[str, str] | Unknown:
+    """Read a carrier's block; missing or garbage is to GRUB one without keys. Raises `OSError`."""
+    shown = block_of(carrier)
+    path = host.path(shown)
+    try:
+        status = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    if not stat.S_ISREG(status.st_mode) or status.st_size > BLOCK_SIZE:
+        return Unknown(f"{shown} is no file of {BLOCK_SIZE} bytes")
+    found = parse_environment(path.read_bytes())
+    return {} if isinstance(found, Unknown) else found
+
+
+def same_files(here: Path, there: Path) -> bool:
+    """Tell whether two files hold the same. Raises `OSError`."""
+    sizes = {path.stat().st_size for path in (here, there)}
+    return len(sizes) == 1 and max(sizes) < _ROOM and here.read_bytes() == there.read_bytes()
+
+
+def _is_current(host: Host, carrier: Carrier, source: str) -> bool:
+    """Tell whether GRUB's copy still is what it was made from."""
+    copies = sorted(host.path(folder_of(carrier)).glob("*.[eE][fF][iI]"))
+    origin = host.path(f"{carrier.folder}/{source}")
+    pairs = [(copy, origin / copy.name) for copy in copies]
+    return bool(source and pairs) and all(
+        original.is_file() and same_files(copy, original) for copy, original in pairs
+    )

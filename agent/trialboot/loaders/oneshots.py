@@ -1,0 +1,59 @@
+"""Which carrier the one-shots of this host have: the first that works there."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from trialboot.bootonce import folder_of
+from trialboot.core.facts import Unknown
+from trialboot.core.menu import Menu
+from trialboot.errors import LoaderError
+from trialboot.host import Host
+from trialboot.loaders.boot_next import BootNext
+from trialboot.loaders.environment_block import EnvironmentBlock
+from trialboot.loaders.oneshot import OneShot
+from trialboot.loaders.own_block import OwnBlock
+
+_ESP: Final = ("/boot/efi", "/efi", "/boot")
+_PLAIN: Final = ("/boot/one-shot", "/boot/efi", "/efi")
+"""Where a partition may be mounted that GRUB can write: one for this use, or the ESP."""
+
+
+def carrier_for(host: Host) -> OneShot | Unknown:
+    """Choose what carries one-shots here; Unknown says why nothing but the own block could.
+
+    Where nothing does, 09_trialboot lets GRUB refuse each one-shot that it cannot clear.
+    """
+    block = EnvironmentBlock(host)
+    if why := block.against_default():
+        return Unknown(why)
+    if not block.against():
+        return block
+    reasons: dict[str, None] = {}
+    for carrier in _others(host):
+        against = carrier.against()
+        if not against:
+            return carrier
+        reasons.update(dict.fromkeys(against))
+    return Unknown(f"nothing else carries a one-shot: {'; '.join(reasons)}")
+
+
+def carrier_in(host: Host, menu: Menu) -> OneShot:
+    """Give the carrier that the menu on disk takes a one-shot from."""
+    if menu.carrier is None:
+        return EnvironmentBlock(host)
+    for carrier in _others(host):
+        if carrier.carrier == menu.carrier:
+            return carrier
+    raise LoaderError(f"the menu takes one-shots from {menu.carrier.folder}, which is not known")
+
+
+def other_carriers(host: Host) -> list[OneShot]:
+    """Give the carriers besides GRUB's own block that have anything on this host."""
+    return [c for c in _others(host) if host.path(folder_of(c.carrier)).is_dir()]
+
+
+def _others(host: Host) -> Sequence[BootNext | OwnBlock]:
+    return (
+        *(BootNext(host, folder) for folder in _ESP),
+        *(OwnBlock(host, folder) for folder in _PLAIN),
+    )
