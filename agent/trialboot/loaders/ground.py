@@ -92,13 +92,20 @@ class Mount:
     """The file system itself, that is: the sandbox of a unit makes only its mounts read-only."""
 
 
-def mount_of(host: Host, path: str) -> Mount | Unknown:
-    """Find the mount that holds a path; of several at one place the last one covers the others."""
+def mounts_of(host: Host) -> list[Mount] | Unknown:
+    """Give all mounts, in the order in which they were made."""
     try:
         lines = host.read_text("/proc/self/mountinfo").splitlines()
     except HostError as error:
         return Unknown(str(error))
-    mounts = [mount for mount in map(_mount, lines) if mount]
+    return [mount for mount in map(_mount, lines) if mount]
+
+
+def mount_of(host: Host, path: str) -> Mount | Unknown:
+    """Find the mount that holds a path; of several at one place the last one covers the others."""
+    mounts = mounts_of(host)
+    if isinstance(mounts, Unknown):
+        return mounts
     holding = [m for m in mounts if f"{path}/".startswith(m.place.rstrip("/") + "/")]
     if not holding:
         return Unknown(f"no mount holds {path}")

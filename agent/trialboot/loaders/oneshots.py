@@ -10,12 +10,11 @@ from trialboot.errors import LoaderError
 from trialboot.host import Host
 from trialboot.loaders.boot_next import BootNext
 from trialboot.loaders.environment_block import EnvironmentBlock
+from trialboot.loaders.ground import mounts_of
 from trialboot.loaders.oneshot import OneShot
 from trialboot.loaders.own_block import OwnBlock
 
 _ESP: Final = ("/boot/efi", "/efi", "/boot")
-_PLAIN: Final = ("/boot/one-shot", "/boot/efi", "/efi")
-"""Where a partition may be mounted that GRUB can write: one for this use, or the ESP."""
 
 
 def carrier_for(host: Host) -> OneShot | Unknown:
@@ -34,7 +33,11 @@ def carrier_for(host: Host) -> OneShot | Unknown:
         if not against:
             return carrier
         reasons.update(dict.fromkeys(against))
-    return Unknown(f"nothing else carries a one-shot: {'; '.join(reasons)}")
+    told = "; ".join(reasons)
+    return Unknown(
+        f"nothing else carries a one-shot: {told}. A plain partition of 1 MiB or more with ext2 "
+        "or vfat, mounted below /boot, would"
+    )
 
 
 def carrier_in(host: Host, menu: Menu) -> OneShot:
@@ -55,5 +58,13 @@ def other_carriers(host: Host) -> list[OneShot]:
 def _others(host: Host) -> Sequence[BootNext | OwnBlock]:
     return (
         *(BootNext(host, folder) for folder in _ESP),
-        *(OwnBlock(host, folder) for folder in _PLAIN),
+        *(OwnBlock(host, folder) for folder in _partitions(host)),
     )
+
+
+def _partitions(host: Host) -> list[str]:
+    """Name what is mounted beside /boot: the ESP, or a partition that was made for this."""
+    mounts = mounts_of(host)
+    places = [] if isinstance(mounts, Unknown) else [mount.place for mount in mounts]
+    beside = [place for place in places if place == "/efi" or place.startswith("/boot/")]
+    return list(dict.fromkeys(beside))
