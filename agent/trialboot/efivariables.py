@@ -46,7 +46,8 @@ def write(host: Host, name: str, value: bytes) -> None:
     path = str(host.path(_file(name)))
     content = _KEPT + value
     with _mutable(path):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        descriptor = os.open(path, flags, 0o644)
         try:
             written = os.write(descriptor, content)
         finally:

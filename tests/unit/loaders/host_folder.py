@@ -56,9 +56,15 @@ class Mkconfig:
         text = OURS.replace("/trialboot/aaaa/vmlinuz", words["KERNEL"].removeprefix("/boot"))
         text = text.replace("/trialboot/aaaa/initrd.img /trialboot/aaaa/firmware.cpio", initrds)
         start, end = text.index("root=UUID="), text.index("\n\tinitrd")
-        text = text[:start] + words["COMMAND_LINE"] + text[end:]
+        text = text[:start] + words["COMMAND_LINE"] + " ${trialboot_instead}" + text[end:]
+        if "CARRIER" in words:
+            text = text.replace("set trialboot_took=\n", _carried(words["CARRIER"]))
         text = text.replace("host_default='0'", f"host_default='{self.host_default}'")
         return text.replace(*self.spoil) if self.spoil[0] else text
+
+
+def _carried(carrier: str) -> str:
+    return f"set trialboot_took=\nset trialboot_carrier='{carrier}'\n"
 
 
 def _spec(default: str) -> str:

@@ -213,9 +213,9 @@ def test_a_failing_tool_changes_nothing(tmp_path: Path, tool: str) -> None:
     [
         (("trialboot.boot=", "other="), "no known-good entry"),
         (('default="${saved_entry}"', 'default="1"'), "GRUB_DEFAULT"),
-        (("set fallback=0", "menuentry 'x' {\n}"), "first entry"),
+        (('set fallback="0 0"', "menuentry 'x' {\n}"), "first entry"),
         (("/vmlinuz root", "/gone root"), "gone"),
-        (("set fallback=0", "blscfg"), "unevaluable"),
+        (('set fallback="0 0"', "blscfg"), "unevaluable"),
     ],
 )
 def test_a_menu_that_is_not_what_we_need_is_not_put_in_place(
