@@ -1,10 +1,13 @@
 """The GRUB loader against a folder that looks like a host."""
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.unit.boot_hosts import BootHost, fedora, systemd_boot
 from tests.unit.loaders.host_folder import (
@@ -40,6 +43,12 @@ def install(node: Node, grub: Grub) -> EntryId:
 
 def environment(node: Node) -> object:
     return parse_environment((node.root / "boot/grub/grubenv").read_bytes())
+
+
+def next_of(node: Node) -> str:
+    answer = next_entry(Grub(node.host).state())
+    assert isinstance(answer, Resolved), answer
+    return answer.entry.entry
 
 
 def boots(node: Node) -> Resolved:
@@ -186,6 +195,38 @@ def test_an_environment_that_is_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "boot/grub/grubenv").symlink_to("elsewhere")
     with pytest.raises(LoaderError, match="link"):
         Grub(node.host).boot_once(EntryId(OLD))
+
+
+@pytest.mark.parametrize("size", [1025, 64 * 1024 + 1])
+def test_an_environment_of_another_size_is_not_written(tmp_path: Path, size: int) -> None:
+    node = make_node(tmp_path, host_default="saved")
+    content = b"# GRUB Environment Block\n".ljust(size, b"#")
+    (tmp_path / "boot/grub/grubenv").write_bytes(content)
+    for act in (lambda g: g.make_default(EntryId(OLD)), Grub.forget_once, Grub.remove):
+        with pytest.raises(LoaderError, match="no file of 1024 bytes"):
+            act(Grub(node.host))
+    assert (tmp_path / "boot/grub/grubenv").read_bytes() == content
+
+
+def test_an_environment_that_is_no_file_is_not_written(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    (tmp_path / "boot/grub/grubenv").mkdir()
+    with pytest.raises(LoaderError, match="grubenv"):
+        Grub(node.host).boot_once(EntryId(OLD))
+
+
+@given(st.binary(max_size=1100))
+def test_any_environment_is_followed_or_left_alone(block: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        node = make_node(Path(folder), host_default="saved")
+        place = Path(folder) / "boot/grub/grubenv"
+        place.write_bytes(block)
+        try:
+            Grub(node.host).make_default(EntryId(OLD))
+        except LoaderError:
+            assert place.read_bytes() == block
+        else:
+            assert next_of(node) == OLD
 
 
 def test_a_boot_set_that_is_not_kept_is_refused(tmp_path: Path) -> None:

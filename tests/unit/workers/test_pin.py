@@ -62,6 +62,9 @@ class Recorder:
     def boot_once(self, entry: EntryId) -> None:
         self.done.append(("boot_once", entry))
 
+    def against(self, entry: EntryId) -> tuple[str, ...]:
+        return (f"{entry} is not to be asked here",)
+
     def forget_once(self) -> None:
         self.done.append(("forget_once",))
 
