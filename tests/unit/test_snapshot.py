@@ -266,7 +266,7 @@ def gone(path: str) -> Callable[[Debian], None]:
     ("spoil", "told"),
     [
         (gone("/boot/grub/grub.cfg"), "/boot/grub/grub.cfg: No such file"),
-        (elsewhere, "unevaluable grub.cfg"),
+        (elsewhere, "unevaluable /boot/grub/grub.cfg, line 201"),
         (spoil_kernel, "not an x86 kernel image"),
         (gone(f"/boot/initrd.img-{OLD}"), f"/initrd.img-{OLD} is neither below /boot nor below /"),
         (gone(f"/boot/vmlinuz-{OLD}"), f"/vmlinuz-{OLD} is neither below /boot nor below /"),

@@ -265,11 +265,9 @@ def test_a_row_says_what_was_found(
         ({"watchdogs": ()}, Level.PANIC_ONLY),
         ({"running": "ro"}, Level.USERSPACE_ONLY),
         ({"candidate": WHY, "watchdogs": ()}, Level.USERSPACE_ONLY),
-        ({"device": "lvm"}, Level.NONE),
-        ({"device": WHY}, Level.NONE),
-        ({"file_system": "btrfs"}, Level.NONE),
-        ({"file_system": WHY, "running": "ro"}, Level.NONE),
-        ({"device": "md", "carrier": "an own block on /dev/sda1"}, Level.FULL),
+        ({"against_once": ("nothing",)}, Level.NONE),
+        ({"against_once": ("nothing",), "running": "ro"}, Level.NONE),
+        ({"carrier": "an own block on /dev/sda1"}, Level.FULL),
     ],
 )
 def test_the_level_is_the_least_of_its_ground(ground: dict[str, Any], level: Level) -> None:
@@ -277,6 +275,25 @@ def test_the_level_is_the_least_of_its_ground(ground: dict[str, Any], level: Lev
     assert found.level is level
     assert bool(found.reasons) is (level is not Level.FULL)
     assert bool(found.carrier) is (level is not Level.NONE)
+
+
+@pytest.mark.parametrize(
+    ("file_system", "device", "words"),
+    [
+        ("ext4", "partition", ""),
+        ("vfat", "partition", ""),
+        ("ext4", "lvm", "through lvm"),
+        ("ext4", WHY, "the device of /boot/grub is not known"),
+        ("btrfs", "partition", "on btrfs"),
+        (WHY, "partition", "the file system of /boot/grub is not known"),
+    ],
+)
+def test_where_grub_cannot_write_its_block_is_told(
+    file_system: str | Unknown, device: str | Unknown, words: str
+) -> None:
+    found = against_environment_block(file_system, device)
+    assert bool(found) is bool(words)
+    assert words in " ".join(found)
 
 
 def test_what_carries_the_one_shot_is_named() -> None:
