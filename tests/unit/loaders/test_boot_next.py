@@ -21,7 +21,7 @@ from trialboot.loaders.environment_block import EnvironmentBlock
 from trialboot.loaders.grub import Grub
 from trialboot.loaders.oneshots import carrier_for
 from trialboot.readers.efi import read_boot_next
-from trialboot.writers.vault import bootsets
+from trialboot.writers.vault import bootsets, parts
 
 OURS = LoadOption(description=TRIAL_ENTRY, partition=ESP, file="/EFI/trialboot/shimx64.efi")
 FOLDER = "boot/efi/EFI/trialboot"
@@ -33,7 +33,7 @@ def armed(root: Path) -> tuple[Node, Firmware, Grub]:
     grub = Grub(node.host)
     boot_set = node.boot_set()
     bootsets.keep(node.host, boot_set, node.sources())
-    grub.install(boot_set.fingerprint, boot_set, "")
+    grub.install(parts.boot_files(node.host, boot_set.fingerprint))
     grub.make_default(KNOWN_GOOD)
     grub.boot_once(EntryId(SIMPLE))
     return node, firmware, grub
@@ -303,7 +303,7 @@ def test_a_power_cut_while_it_is_set_leaves_a_host_that_boots(tmp_path: Path, cu
     grub = Grub(node.host)
     boot_set = node.boot_set()
     bootsets.keep(node.host, boot_set, node.sources())
-    grub.install(boot_set.fingerprint, boot_set, "")
+    grub.install(parts.boot_files(node.host, boot_set.fingerprint))
     grub.make_default(KNOWN_GOOD)
     try:
         with power_for(cut, tmp_path):

@@ -15,7 +15,7 @@ from trialboot.errors import LoaderError
 from trialboot.loaders.grub import Grub
 from trialboot.loaders.oneshots import carrier_for
 from trialboot.loaders.own_block import OwnBlock
-from trialboot.writers.vault import bootsets
+from trialboot.writers.vault import bootsets, parts
 
 PLAIN = "/boot/plain"
 MOUNTS = """\
@@ -45,7 +45,7 @@ def pinned(root: Path) -> tuple[Node, Grub]:
     grub = Grub(node.host)
     boot_set = node.boot_set()
     bootsets.keep(node.host, boot_set, node.sources())
-    grub.install(boot_set.fingerprint, boot_set, "")
+    grub.install(parts.boot_files(node.host, boot_set.fingerprint))
     grub.make_default(KNOWN_GOOD)
     return node, grub
 
@@ -101,7 +101,7 @@ def test_a_host_whose_carrier_changes_gets_another_menu(tmp_path: Path) -> None:
     node, grub = pinned(tmp_path)
     node.write("/proc/self/mountinfo", MOUNTS.replace("9:0", "8:1"))
     boot_set = node.boot_set()
-    grub.install(boot_set.fingerprint, boot_set, "")
+    grub.install(parts.boot_files(node.host, boot_set.fingerprint))
     assert grub.state().carrier is None
     grub.boot_once(EntryId(SIMPLE))
     assert reached(node) == SIMPLE

@@ -75,10 +75,6 @@ class Recorder:
     def remove(self) -> None:
         self.done.append(("remove",))
 
-    def against(self, entry: EntryId) -> tuple[str, ...]:
-        del entry
-        return ()
-
     def protection(self) -> Protection:
         return Protection(level=Level.FULL)
 
