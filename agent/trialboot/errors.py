@@ -41,6 +41,10 @@ class VaultError(TrialbootError):
     exit_code = 74
 
 
+class VaultRoomError(VaultError):
+    """There is no room to keep a boot set; nothing of it was left."""
+
+
 class ClusterError(TrialbootError):
     """The API server refused, or the credential cannot be used; trying again will not help."""
 

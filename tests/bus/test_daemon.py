@@ -916,7 +916,7 @@ def test_a_cluster_that_is_away_holds_a_rollback_up_for_seconds_only(machine: Ma
 
 
 def test_a_boot_set_that_cannot_be_kept_is_given_up_and_told(machine: Machine) -> None:
-    no_room = failing("pin", "needs 90 MiB, /boot has 3 MiB free", "VaultError")
+    no_room = failing("pin", "needs 90 MiB, /boot has 3 MiB free", "VaultRoomError")
     machine.script(pin=[no_room])
     machine.runs()
     state = machine.state()

@@ -25,7 +25,7 @@ from trialboot.core.trial import (
     Trial,
     Unkept,
 )
-from trialboot.errors import HostError, TrialbootError, VaultError
+from trialboot.errors import HostError, TrialbootError, VaultError, VaultRoomError
 from trialboot.host import Host
 from trialboot.loop import Loop
 from trialboot.readers import kernel
@@ -269,7 +269,8 @@ def _pin_error(told: store.Trouble | Unknown | None, result: str) -> TrialbootEr
     """Raise again what the pin worker raised, as far as it matters which error it was."""
     if not isinstance(told, store.Trouble):
         return HostError(f"{PIN} ended: {result}")
-    return VaultError(told.why) if told.kind == "VaultError" else HostError(told.why)
+    unkept = told.kind in {VaultError.__name__, VaultRoomError.__name__}
+    return VaultError(told.why) if unkept else HostError(told.why)
 
 
 def _keeps(decision: Decision) -> bool:

@@ -24,12 +24,12 @@ from trialboot.core.actions import (
     PinKnownGood,
     Unpin,
 )
-from trialboot.core.bootset import BootSet
+from trialboot.core.bootset import BootSet, shown
 from trialboot.core.facts import Unknown
 from trialboot.core.menu import KNOWN_GOOD, MenuEntry
 from trialboot.core.trial import Choice, Trial
 from trialboot.core.uki import UnifiedImage
-from trialboot.errors import HostError, LoaderError, StoreError, VaultError
+from trialboot.errors import HostError, LoaderError, StoreError, VaultError, VaultRoomError
 from trialboot.host import Host
 from trialboot.loaders.choice import loader_of
 from trialboot.loaders.interface import Loader
@@ -101,9 +101,26 @@ def _keep(host: Host, loader: Loader, wanted: Choice, cache: Cache) -> None:
         raise VaultError(f"the boot menu has no entry «{wanted.entry}» any more: nothing to keep")
     try:
         with _files_of(host, found[0]) as files:
-            bootsets.keep(host, boot_set, _sources(host, files, boot_set.release), cache)
+            sources = _sources(host, files, boot_set.release)
+            _keep_with_room(host, loader, boot_set, sources, cache)
     except OSError as error:
         raise VaultError(f"{error.filename}: {error.strerror}") from error
+
+
+def _keep_with_room(
+    host: Host, loader: Loader, boot_set: BootSet, sources: Sources, cache: Cache
+) -> None:
+    """Keep a boot set; where room lacks, older ones go first, never what the menu boots."""
+    try:
+        bootsets.keep(host, boot_set, sources, cache)
+    except VaultRoomError as error:
+        needed = (boot_set.fingerprint, loader.state().known_good)
+        older = [known for known in bootsets.kept(host) if known not in needed]
+        if not older:
+            raise
+        sys.stderr.write(f"{error}; the boot set {shown(older[0])} goes\n")
+        bootsets.drop(host, older[0], cache)
+        _keep_with_room(host, loader, boot_set, sources, cache)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The pin worker: what it may do, with a loader that only remembers and a real vault."""
 
 import hashlib
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -35,7 +36,8 @@ from trialboot.core.menu import KNOWN_GOOD, Menu, next_entry
 from trialboot.core.node import Wish
 from trialboot.core.protection import Level, Protection
 from trialboot.core.trial import Choice, Decision, Trial
-from trialboot.errors import LoaderError, VaultError
+from trialboot.errors import LoaderError, VaultError, VaultRoomError
+from trialboot.host import Host
 from trialboot.loaders.grub import Grub
 from trialboot.loaders.interface import Loader
 from trialboot.loaders.systemd_boot import SystemdBoot
@@ -191,6 +193,62 @@ WISH = Wish(cordoned=True, reason="R", message="m", condition="False", boot="b",
 def test_what_is_not_the_pin_workers_is_refused(tmp_path: Path, action: Action) -> None:
     with pytest.raises(LoaderError, match="is not the pin worker's"):
         perform(make_node(tmp_path), action)
+
+
+# --- room ---------------------------------------------------------------------------------------
+
+NEW = "6.12.117-amd64"
+
+
+@dataclass
+class Disk:
+    """A disk that is full as long as something is there."""
+
+    filled_by: Path
+    asked: int = 0
+
+    def __call__(self, _: Path) -> os.statvfs_result:
+        self.asked += 1
+        free = 0 if self.filled_by.exists() else 1 << 20
+        return os.statvfs_result((4096, 4096, 1 << 20, free, free, 0, 0, 0, 0, 255))
+
+
+def full_disk(node: Node, monkeypatch: pytest.MonkeyPatch, filled_by: str) -> Disk:
+    disk = Disk(node.root / "boot/trialboot" / filled_by)
+    monkeypatch.setattr(os, "statvfs", disk)
+    return disk
+
+
+def test_where_room_lacks_the_generation_before_goes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = make_node(tmp_path)
+    older = node.boot_set()
+    perform(node, keep(node))
+    wanted = node.boot_set(NEW)
+    disk = full_disk(node, monkeypatch, older.fingerprint)
+    perform(node, Keep(wanted, EntryId(SIMPLE)))
+    assert bootsets.kept(node.host) == (wanted.fingerprint,)
+    assert disk.asked > 1
+    assert capsys.readouterr().err == (
+        "the vault needs 1 MiB, /boot has 0 MiB free: remove an old kernel or enlarge /boot; "
+        f"the boot set {older.fingerprint[:12]} goes\n"
+    )
+
+
+def test_the_known_good_never_goes_for_room_and_nothing_is_kept_by_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = make_node(tmp_path)
+    good = node.boot_set()
+    perform(node, keep(node))
+    pin.perform(node.host, Grub(node.host), PinKnownGood(good), {})
+    full_disk(node, monkeypatch, good.fingerprint)
+    with pytest.raises(VaultRoomError, match="the vault needs 1 MiB, /boot has 0 MiB free"):
+        pin.perform(node.host, Grub(node.host), Keep(node.boot_set(NEW), EntryId(SIMPLE)), {})
+    assert bootsets.kept(node.host) == (good.fingerprint,)
+    bootsets.verify(node.host, good.fingerprint)
+    assert not list(tmp_path.rglob(".*.draft"))
 
 
 # --- modules, and what apt is told --------------------------------------------------------------

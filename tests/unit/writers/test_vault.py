@@ -20,8 +20,8 @@ from trialboot.core.bootset import (
     tree_identity,
 )
 from trialboot.core.facts import Unknown
-from trialboot.errors import VaultError
-from trialboot.writers.vault import bootsets, layout, moduletrees, parts
+from trialboot.errors import VaultError, VaultRoomError
+from trialboot.writers.vault import bootsets, layout, moduletrees, parts, room
 from trialboot.writers.vault.bootsets import Sources
 
 
@@ -171,13 +171,29 @@ def test_what_cannot_be_linked_is_copied_if_there_is_room(tmp_path: Path) -> Non
         bootsets.verify(node.host, node.boot_set().fingerprint)
         os.truncate(other, 1 << 50)
         unlike = replace(node.boot_set(), modules="other")
-        with pytest.raises(VaultError, match=r"needs \d+ MiB, /boot has \d+ MiB free"):
+        with pytest.raises(VaultError, match=r"the vault needs \d+ MiB, /boot has \d+ MiB free"):
             bootsets.keep(node.host, unlike, sources)
     except OSError as error:
         pytest.skip(f"a file so large cannot be made here: {error}")
     finally:
         other.unlink()
     assert leftovers(node) == []
+
+
+def test_only_what_packages_no_longer_have_is_the_vaults_own(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    kept(node)
+    beside = room.taken(node.host)  # the second initrd and the manifest
+    new = node.write("lib/firmware/nic/fw.bin.dpkg-new", "new")
+    new.replace(tmp_path / "lib/firmware/nic/fw.bin")
+    assert room.taken(node.host) - beside == 4096
+
+
+def test_copies_beyond_what_the_vault_may_take_are_refused(tmp_path: Path) -> None:
+    host = make_node(tmp_path).host
+    room.check_share(host, room.MOST)
+    with pytest.raises(VaultRoomError, match=r"may take 4096 MiB: it has 0 MiB, and 4097 MiB"):
+        room.check_share(host, room.MOST + 1)
 
 
 def test_what_the_menu_boots_is_not_dropped(tmp_path: Path) -> None:

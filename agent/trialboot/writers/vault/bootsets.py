@@ -126,12 +126,12 @@ def _build(host: Host, boot_set: BootSet, sources: Sources, cache: Cache) -> Non
     boot, tree = _drafts(host, boot_set.fingerprint)
     boot.mkdir(parents=True, mode=0o700)
     (tree / "firmware").mkdir(parents=True)
-    bring(_boot_files(host, sources, boot), cache)
+    bring(host, boot_sets(host), _boot_files(host, sources, boot), cache)
     if sources.firmware:
-        bring_tree(host.path(sources.firmware), tree / "firmware", cache)
+        bring_tree(host, host.path(sources.firmware), tree / "firmware", cache)
     if sources.modules:
         kept_modules(host, boot_set)
-        bring_tree(host.path(sources.modules), tree / "modules" / boot_set.release, cache)
+        bring_tree(host, host.path(sources.modules), tree / "modules" / boot_set.release, cache)
     kept_set = Manifest(
         boot_set=boot_set,
         initrds=tuple(file_sha256(boot / name) for name in initrd_names(len(sources.initrds))),

@@ -16,11 +16,10 @@ from trialboot.content import (
 from trialboot.core.bootset import BootSet, Fingerprint, shown
 from trialboot.errors import VaultError
 from trialboot.host import Host
+from trialboot.writers.vault.room import check_room, check_share
 
 KERNEL: Final = "vmlinuz"
 _INITRD: Final = "initrd.img"
-
-_MEBIBYTE: Final = 1 << 20
 
 
 def firmware_of(fingerprint: Fingerprint) -> str:
@@ -63,38 +62,28 @@ def remove_folder(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def bring(pairs: Iterable[tuple[Path, Path]], cache: Cache) -> None:
-    """Hard-link files; copy those that cannot be linked, if there is room for all of them."""
+def bring(host: Host, place: str, pairs: Iterable[tuple[Path, Path]], cache: Cache) -> None:
+    """Hard-link files; copy those that cannot be linked, if there is room for all of them.
+
+    `place` is the folder of the host that they go to. Raises `VaultRoomError`, `OSError`.
+    """
     # A file that is kept is the file, never a link to it: /boot/vmlinuz may be one.
     found = [(source.resolve(strict=True), target) for source, target in pairs]
-    copy_files([pair for pair in found if not link_file(*pair, cache)])
+    copy_files(host, place, [pair for pair in found if not link_file(*pair, cache)])
 
 
-def bring_tree(source: Path, target: Path, cache: Cache) -> None:
+def bring_tree(host: Host, source: Path, target: Path, cache: Cache) -> None:
     """Do so for a whole tree."""
-    copy_files(link_tree(source, target, cache))
+    copy_files(host, KEPT_FIRMWARE, link_tree(source, target, cache))
 
 
-def copy_files(refused: list[tuple[Path, Path]]) -> None:
-    """Copy what could not be linked. Raises `VaultError` if there is no room for all of it."""
-    if not refused:
-        return
-    _check_room(refused)
+def copy_files(host: Host, place: str, refused: list[tuple[Path, Path]]) -> None:
+    """Copy what could not be linked. Raises `VaultRoomError` if there is no room for all of it."""
+    needed = sum(source.stat().st_size for source, _ in refused)
+    check_room(host, place, needed)
+    check_share(host, needed)
     for source, target in refused:
         shutil.copy2(source, target)
-
-
-def _check_room(pairs: list[tuple[Path, Path]]) -> None:
-    needed = sum(source.stat().st_size for source, _ in pairs) + _MEBIBYTE
-    folder = pairs[0][1].parent
-    status = os.statvfs(folder)
-    free = status.f_bavail * status.f_frsize
-    if needed > free:
-        place = "/boot" if pairs[0][1].name == KERNEL else KEPT_FIRMWARE
-        raise VaultError(
-            f"needs {-(-needed // _MEBIBYTE)} MiB, {place} has {free // _MEBIBYTE} MiB free: "
-            "remove an old kernel or enlarge /boot"
-        )
 
 
 def sync_file_system(folder: Path) -> None:

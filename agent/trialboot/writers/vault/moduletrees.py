@@ -83,18 +83,19 @@ def restore_modules(host: Host, boot_set: BootSet, cache: Cache | None = None) -
         _mark_restored(host, boot_set)
         if place.exists():
             return _fill_gaps(host, boot_set, missing, known)
-        return _put_tree(boot_set, kept, place, known)
+        return _put_tree(host, boot_set, known)
     except HostError as error:
         raise VaultError(str(error)) from error
     except OSError as error:
         raise VaultError(f"{error.filename}: {error.strerror}") from error
 
 
-def _put_tree(boot_set: BootSet, kept: Path, place: Path, cache: Cache) -> str:
+def _put_tree(host: Host, boot_set: BootSet, cache: Cache) -> str:
+    kept, place = kept_modules(host, boot_set), host.path(f"{MODULES}/{boot_set.release}")
     draft = draft_of(place)
     remove_folder(draft)
     try:
-        bring_tree(kept, draft, cache)
+        bring_tree(host, kept, draft, cache)
         tree = read_tree(draft, cache=cache, wanted=is_module)
         if tree_identity(tree) != boot_set.modules:
             raise VaultError(f"the kept module tree is not what {label(boot_set)} holds")
@@ -108,8 +109,8 @@ def _put_tree(boot_set: BootSet, kept: Path, place: Path, cache: Cache) -> str:
 
 def _fill_gaps(host: Host, boot_set: BootSet, missing: tuple[str, ...], cache: Cache) -> str:
     kept, place = kept_modules(host, boot_set), host.path(f"{MODULES}/{boot_set.release}")
-    for name in missing:
-        _put_file(kept, place, name, cache)
+    refused = [name for name in missing if not _put_file(kept, place, name, cache)]
+    copy_files(host, KEPT_FIRMWARE, [(kept / name, place / name) for name in refused])
     if (place / _INDEX).read_bytes() != (kept / _INDEX).read_bytes():
         # Made anew without them.
         host.run(["depmod", boot_set.release], timeout=_DEPMOD_SECONDS)
@@ -120,7 +121,8 @@ def _fill_gaps(host: Host, boot_set: BootSet, missing: tuple[str, ...], cache: C
     return f"{told}; others there are not those of {label(boot_set)} and were left alone"
 
 
-def _put_file(kept: Path, place: Path, name: str, cache: Cache) -> None:
+def _put_file(kept: Path, place: Path, name: str, cache: Cache) -> bool:
+    """Put one file back; False where the file system refuses to link it."""
     source, target = kept / name, place / name
     for folder in reversed([above for above in target.parents if above.is_relative_to(place)]):
         if not folder.exists():
@@ -129,8 +131,9 @@ def _put_file(kept: Path, place: Path, name: str, cache: Cache) -> None:
     with suppress(FileExistsError):  # somebody was quicker
         if source.is_symlink():
             target.symlink_to(source.readlink())
-        elif not link_file(source, target, cache):
-            copy_files([(source, target)])
+        else:
+            return link_file(source, target, cache)
+    return True
 
 
 def _mark_restored(host: Host, boot_set: BootSet) -> None:
