@@ -57,7 +57,7 @@ def packed_disk(image: Image, package: Path, form: str, say: Say) -> Path:
     def make(to: Path) -> None:
         with Node(image, to.with_suffix(".work")) as node:
             node.start()
-            node.machine.write("/etc/initramfs-tools/modules", "toynic\n")
+            node.machine.exec("echo toynic >> /etc/initramfs-tools/modules")
             node.machine.write("/etc/initramfs-tools/hooks/toynic", HOOK, 0o755)
             node.machine.write("/etc/systemd/network/50-toynic.network", TOYNIC)
             pack = PACK[form].format(f"{FOLDER}/nic.bin")
