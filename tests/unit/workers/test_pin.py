@@ -37,7 +37,6 @@ from trialboot.core.node import Wish
 from trialboot.core.protection import Level, Protection
 from trialboot.core.trial import Choice, Decision, Trial
 from trialboot.errors import LoaderError, VaultError, VaultRoomError
-from trialboot.host import Host
 from trialboot.loaders.grub import Grub
 from trialboot.loaders.interface import Loader
 from trialboot.loaders.systemd_boot import SystemdBoot
