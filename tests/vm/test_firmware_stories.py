@@ -99,6 +99,8 @@ def test_the_known_good_gets_its_own_firmware_and_modules_back(
         say(node.machine.exec("dmesg | grep -e toynic -e trialboot").stdout)
         _assert_loads_the_old(node, module, kept, form)
         say("early and late, firmware and module are those of the known-good")
+        _assert_kept_from_below(node)
+        say("tried again: what lies below the kept trees was kept as links")
         _assert_packages_get_theirs_back(node, module, kept)
 
 
@@ -114,6 +116,19 @@ def _assert_loads_the_old(node: Node, module: str, kept: str, form: str) -> None
     assert _is_bound(node, "firmware")
     assert _is_bound(node, "modules")
     assert _sha256(node, module) == kept
+
+
+def _assert_kept_from_below(node: Node) -> None:
+    """Have the candidate kept once more: link(2) does not cross the mounts that cover its files."""
+    node.trialboot("retry")
+    node.wait_phase("armed")
+    good = node.record()["trial"]["known_good"]
+    candidate = node.record()["trial"]["candidate"]["boot_set"]
+    assert candidate["firmware"] != good["firmware"]
+    names = f"/usr/lib/trialboot/kept/*/firmware/{FOLDER.rpartition('/')[2]}/added.bin"
+    # The packages' own name, and the vault's.
+    assert node.machine.exec(f"stat -c %h {names}").stdout.split() == ["2"]
+    assert _is_bound(node, "firmware")
 
 
 def _assert_packages_get_theirs_back(node: Node, module: str, kept: str) -> None:
