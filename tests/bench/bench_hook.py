@@ -69,7 +69,10 @@ def _leave_a_note(argv: list[str], folder: Path) -> float:
 def _copy(folder: Path, script: str) -> Path:
     """Copy a hook with its fixed folders below this one: nothing else can move them."""
     text = (_DPKG / script).read_text(encoding="utf-8")
-    for name in ("spool", "kept_firmware_mounted", "plan_touches_boot", "notice"):
+    for name in (
+        *("spool", "kept_firmware_mounted", "kept_modules_mounted"),
+        *("plan_touches_boot", "notice"),
+    ):
         text = re.sub(rf"(?m)^{name}=.*$", f"{name}={folder / name}", text)
     hook = folder / script
     hook.write_text(text, encoding="utf-8")

@@ -119,7 +119,7 @@ def _assert_loads_the_old(node: Node, module: str, kept: str, form: str) -> None
 
 
 def _assert_kept_from_below(node: Node) -> None:
-    """Have the candidate kept once more: link(2) does not cross the mounts that cover its files."""
+    """Have the candidate kept again: link(2) does not cross the mounts that cover its files."""
     node.trialboot("retry")
     node.wait_phase("armed")
     good = node.record()["trial"]["known_good"]
