@@ -102,6 +102,8 @@ def test_the_known_good_gets_its_own_firmware_and_modules_back(
         _assert_kept_from_below(node)
         say("tried again: what lies below the kept trees was kept as links")
         _assert_packages_get_theirs_back(node, module, kept)
+        _assert_keeps_on_vfat(node)
+        say("a boot set is kept, verified and dropped on the ESP")
 
 
 def _assert_loads_the_old(node: Node, module: str, kept: str, form: str) -> None:
@@ -142,6 +144,42 @@ def _assert_packages_get_theirs_back(node: Node, module: str, kept: str) -> None
     assert _sha256(node, module) != kept
     mounts = node.machine.read("/proc/self/mountinfo")
     assert "trialboot/kept" not in mounts, mounts
+
+
+ON_VFAT = """\
+from pathlib import Path
+from trialboot.content import file_sha256
+from trialboot.core.bootset import BootSet
+from trialboot.host import Host
+from trialboot.writers.vault import bootsets
+
+root = Path("/boot/efi/try")
+files = [root / "boot/vmlinuz", root / "boot/initrd.img"]
+for path in files:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(path.name.encode() * 100_000)
+kernel, initrd = map(file_sha256, files)
+boot_set = BootSet(
+    release="6", kernel=kernel, initrd=initrd, modules="", firmware="", command_line=""
+)
+sources = bootsets.Sources(kernel="/boot/vmlinuz", initrds=("/boot/initrd.img",))
+for _ in range(2):
+    bootsets.keep(Host(root=root), boot_set, sources)
+bootsets.verify(Host(root=root), boot_set.fingerprint)
+kept = root / "boot/trialboot" / boot_set.fingerprint
+assert sorted(p.name for p in kept.iterdir()) == ["initrd.img", "manifest.json", "vmlinuz"]
+assert not (kept / "vmlinuz").samefile(files[0])
+bootsets.drop(Host(root=root), boot_set.fingerprint)
+assert bootsets.kept(Host(root=root)) == ()
+assert not list(root.rglob(".*.draft"))
+"""
+
+
+def _assert_keeps_on_vfat(node: Node) -> None:
+    """Keep where there are no links, no owners and no modes, as on the ESP of systemd-boot."""
+    assert node.machine.exec("stat -f -c %T /boot/efi").stdout == "msdos\n"
+    node.machine.write("/root/on_vfat.py", ON_VFAT)
+    node.machine.exec("python3 -I /root/on_vfat.py && rm -r /boot/efi/try")
 
 
 def _rebuild(node: Node, module: str) -> None:
