@@ -148,12 +148,12 @@ def _upgrade_unprotected(node: Node, release: str) -> None:
     assert node.state()["phase"] == "steady"
 
 
-def _power_cycle_at(words: str) -> Callable[[Node, str], None]:
+def _power_cycle_at(words: str, after: float = 3) -> Callable[[Node, str], None]:
     """Somebody comes and switches the machine off and on, once it hangs."""
 
     def act(node: Node, release: str) -> None:  # noqa: ARG001  all acts are called alike
         node.wait_serial(words, 240)
-        time.sleep(3)
+        time.sleep(after)
         node.machine.kill()
         node.machine.start()
 
@@ -193,7 +193,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
                 name="vmlinuz-garbage",
                 told="garbage in vmlinuz, then a power cycle",
                 at_rest='dd if=/dev/urandom of="$kernel" bs=1M seek=4 count=2 conv=notrunc',
-                act=_power_cycle_at("System halted"),
+                act=_power_cycle_at("Loading initial ramdisk", after=40),
                 starts=NEVER,
             ),
             Fault(
