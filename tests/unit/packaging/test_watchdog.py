@@ -1,7 +1,10 @@
 """The watchdog in the initrd: when it is armed there, and when not, on a host that is a folder."""
 
+import os
 import subprocess
-from collections.abc import Callable
+import time
+import tty
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -104,6 +107,126 @@ def test_what_could_reset_a_healthy_host_is_not_armed(
     code, told, said = settings(host)
     assert (code, told) == (1, "")
     assert why in said
+
+
+# --- in the initrd ------------------------------------------------------------------------------
+
+
+class Initrd:
+    """A folder that looks like an initrd; its watchdog is a terminal, so that it can be read."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.watchdog, self._slave = os.openpty()
+        tty.setraw(self._slave)
+        os.set_blocking(self.watchdog, False)
+        (root / "dev").mkdir()
+        (root / "dev/watchdog0").symlink_to(os.ttyname(self._slave))
+        write(root, "run/nothing")
+        write(root, "proc/cmdline", "root=UUID=x ro quiet\n")
+        write(root, "etc/trialboot-watchdog", "MODULE='' OPTION='' LIMIT=600\n")
+        self.real = root / "real"
+        write(self.real, SWITCH)
+        write(self.real, CONFIGURATION, "[Manager]\nRuntimeWatchdogSec=60\n")
+
+    def do(self, *words: str) -> None:
+        environment = {"TRIALBOOT_HOST": str(self.root), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+        words = ("/bin/sh", str(PROGRAM), *words)
+        subprocess.run(words, env=environment, check=True, timeout=20)
+
+    def heard(self) -> bytes:
+        """Give what the watchdog was told since the last time."""
+        time.sleep(0.3)
+        try:
+            return os.read(self.watchdog, 100)
+        except BlockingIOError:
+            return b""
+
+    def said(self) -> str:
+        log = self.root / "dev/kmsg"
+        return log.read_text() if log.exists() else ""
+
+    def keeper_runs(self) -> bool:
+        keeper = (self.root / "run/trialboot-watchdog").read_text().strip()
+        time.sleep(0.3)
+        comm = Path(f"/proc/{keeper}/stat")
+        return comm.exists() and comm.read_text().rpartition(")")[2].split()[0] != "Z"
+
+    def close(self) -> None:
+        if (self.root / "run/trialboot-watchdog").exists():
+            self.do("end", str(self.real))
+        os.close(self.watchdog)
+        os.close(self._slave)
+
+
+@pytest.fixture
+def initrd(tmp_path: Path) -> Iterator[Initrd]:
+    made = Initrd(tmp_path)
+    yield made
+    made.close()
+
+
+def test_it_is_armed_kept_alive_and_handed_over_to_systemd(initrd: Initrd) -> None:
+    initrd.do("begin")
+    assert initrd.heard() == b"\n"
+    assert initrd.keeper_runs()
+    initrd.do("end", str(initrd.real))
+    assert not initrd.keeper_runs()
+    # Without the magic word it runs on.
+    assert initrd.heard() == b""
+    assert "runs on until systemd takes it over" in initrd.said()
+
+
+@pytest.mark.parametrize("gone", [SWITCH, CONFIGURATION])
+def test_it_is_disarmed_where_nobody_would_take_it_over(initrd: Initrd, gone: str) -> None:
+    """Also in the initrd of a known-good that was kept long ago."""
+    initrd.do("begin")
+    assert initrd.heard() == b"\n"
+    (initrd.real / gone).unlink()
+    initrd.do("end", str(initrd.real))
+    assert not initrd.keeper_runs()
+    assert initrd.heard() == b"V"
+    assert "is disarmed" in initrd.said()
+
+
+def test_an_initrd_that_never_ends_is_not_kept_alive_for_ever(initrd: Initrd) -> None:
+    write(initrd.root, "etc/trialboot-watchdog", "MODULE='' OPTION='' LIMIT=1\n")
+    initrd.do("begin")
+    time.sleep(5.5)
+    assert not initrd.keeper_runs()
+    assert initrd.heard() == b"\n"
+    assert "will reset this machine" in initrd.said()
+
+
+@pytest.mark.parametrize("program", ["e2fsck", "cryptsetup", "askpass"])
+def test_what_may_take_its_time_does_not_count(initrd: Initrd, program: str) -> None:
+    write(initrd.root, "etc/trialboot-watchdog", "MODULE='' OPTION='' LIMIT=1\n")
+    write(initrd.root, "proc/77/comm", f"{program}\n")
+    initrd.do("begin")
+    time.sleep(5.5)
+    assert initrd.keeper_runs()
+
+
+@pytest.mark.parametrize("line", ["ro init=/bin/sh", "ro break=mount", "ro rd.break"])
+def test_who_asks_for_a_shell_is_not_reset(initrd: Initrd, line: str) -> None:
+    write(initrd.root, "proc/cmdline", f"{line}\n")
+    initrd.do("begin")
+    assert not (initrd.root / "run/trialboot-watchdog").exists()
+    initrd.do("end", str(initrd.real))
+    assert initrd.heard() == b""
+
+
+def test_a_crash_kernel_is_not_reset(initrd: Initrd) -> None:
+    write(initrd.root, "proc/vmcore")
+    initrd.do("begin")
+    assert initrd.heard() == b""
+
+
+def test_without_a_watchdog_the_boot_goes_on(initrd: Initrd) -> None:
+    (initrd.root / "dev/watchdog0").unlink()
+    initrd.do("begin")
+    initrd.do("end", str(initrd.real))
+    assert initrd.said() == ""
 
 
 def test_where_nobody_has_asked_for_it_the_hook_does_nothing() -> None:
