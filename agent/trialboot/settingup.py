@@ -7,7 +7,6 @@ proposed and not done.
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from trialboot.bootfiles import boot_sets
 from trialboot.core.facts import Unknown
 from trialboot.core.menu import wanted_entry
 from trialboot.core.protection import against_panic, against_runtime, against_watchdog
@@ -22,8 +21,6 @@ from trialboot.writers import dropins
 from trialboot.writers.dropins import DROP_INS, Setting
 
 _REBUILD: Final = "«update-initramfs -u -k all», with dracut «dracut -f --regenerate-all»"
-_ARMS: Final = "trialboot-watchdog"
-"""What an initrd that arms the watchdog has among its files."""
 
 
 def set_up(host: Host, setting: Setting) -> int:
@@ -105,12 +102,8 @@ def _set_watchdog(host: Host) -> None:
 
 
 def _unset_watchdog(host: Host) -> None:
-    arming = _arming_initrds(host)
-    if arming:
-        raise HostError(
-            f"{DROP_INS[Setting.WATCHDOG].path} stays: {arming[0]} arms the watchdog, and only "
-            "systemd would feed it"
-        )
+    if dropins.is_set(host, Setting.WATCHDOG_IN_INITRD):
+        raise HostError("first «trialboot doctor --unset watchdog-in-initrd»: systemd feeds it")
     dropins.remove(host, Setting.WATCHDOG)
     tell("removed; in force from the next boot on, or now with «systemctl daemon-reexec»")
 
@@ -129,16 +122,8 @@ def _set_early(host: Host) -> None:
 
 def _unset_early(host: Host) -> None:
     dropins.remove(host, Setting.WATCHDOG_IN_INITRD)
-    tell(f"removed; out of force in initrds that are built from now on: {_REBUILD}")
-    tell("leave RuntimeWatchdogSec on: kept initrds may still arm the watchdog")
-
-
-def _arming_initrds(host: Host) -> tuple[str, ...]:
-    """Name the initrds that arm the watchdog, kept ones too. Raises `HostError` if not known."""
-    folders = (host.path("/boot"), host.path(boot_sets(host)))
-    found = [p for f in folders for g in ("initrd*", "*/initrd*") for p in sorted(f.glob(g))]
-    places = dict.fromkeys(f"/{path.relative_to(host.root)}" for path in found)
-    return tuple(p for p in places if _ARMS in host.run(["lsinitramfs", p]))
+    # An initrd that still arms it finds the switch gone, and disarms it before systemd starts.
+    tell(f"removed; initrds that are built from now on do without: {_REBUILD}")
 
 
 def _tell_written(setting: Setting) -> None:

@@ -16,7 +16,7 @@ from tests.system.packages import STARTED_BY_BOOT, STARTED_BY_OTHERS, Installed,
 from trialboot import __version__
 from trialboot.core.facts import Unknown
 from trialboot.core.grub import format_environment, parse_environment
-from trialboot.writers import aptprotection
+from trialboot.writers import aptprotection, dropins
 
 pytestmark = pytest.mark.system
 on_each_suite = pytest.mark.parametrize("debian", roots.SUITES, indirect=True)
@@ -223,6 +223,19 @@ def test_what_apt_was_told_of_the_known_good_goes_with_us(debian: Installed) -> 
     debian.write(aptprotection.FILE, aptprotection.parts_file("9.9.9-toy").decode())
     debian.apt("remove", "trialboot")
     assert not debian.exists(aptprotection.FILE)
+
+
+def test_what_doctor_has_set_goes_with_us_and_what_others_wrote_stays(debian: Installed) -> None:
+    own = furnish(debian)
+    for drop_in in dropins.DROP_INS.values():
+        debian.write(drop_in.path, f"{dropins.MARK} (doctor)\n{drop_in.lines}")
+    theirs = dropins.DROP_INS[dropins.Setting.WATCHDOG].path
+    debian.write(theirs, "[Manager]\nRuntimeWatchdogSec=60\n")
+    debian.run("update-grub")
+    assert "panic=10" in read(debian, CFG)
+    debian.apt("remove", "trialboot")
+    assert [d.path for d in dropins.DROP_INS.values() if debian.exists(d.path)] == [theirs]
+    boots_as_ever(debian, own)
 
 
 def test_a_removal_without_grub_tools_is_told_and_goes_through(debian: Installed) -> None:

@@ -81,7 +81,7 @@ def test_doctor_tells_the_level_then_the_worst_and_fits_one_screen(
     assert len(lines) <= 40
     at = lines.index("blocks arming:")
     assert lines[at + 1].startswith("  one-shot: GRUB cannot write")
-    assert lines[at + 2].startswith("      → give the one-shot a place")
+    assert lines[at + 2].startswith("      → mount a plain partition of 1 MiB")
 
 
 def test_doctors_json_has_every_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

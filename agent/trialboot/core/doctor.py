@@ -82,7 +82,8 @@ def against_least(protection: Protection | Unknown, least: Level) -> tuple[str, 
     if isinstance(protection, Unknown):
         return (f"what this host can survive is not known: {protection.why}",)
     if protection.level is Level.NONE:
-        return protection.against_once or ("no one-shot can be relied on",)
+        told = protection.against_once or protection.reasons
+        return told or ("no one-shot can be relied on",)
     if not is_below(protection.level, least):
         return ()
     why = "; ".join(protection.reasons)

@@ -4,14 +4,14 @@ from typing import Final
 
 from trialboot.core.examined import ALMOST_FULL, Examined, GrubFiles, Row, State
 from trialboot.core.facts import Unknown
-from trialboot.core.menu import GRUB_BLS, KNOWN_GOOD, SAVED, Menu
+from trialboot.core.menu import GRUB_BLS, KNOWN_GOOD, SAVED, SYSTEMD_BOOT, Menu
 from trialboot.core.protection import Level
 
 _MEBIBYTE: Final = 1 << 20
+_VARIABLE: Final = "the EFI variable LoaderEntryOneShot"
 _WITHOUT_BLOCK: Final = (
-    "give the one-shot a place that the loader can write: a plain partition of 1 MiB or more with "
-    "ext4 or vfat (no RAID, LVM, encryption, btrfs or ZFS) for /boot, or start by UEFI: "
-    "«Where GRUB cannot write» in operations.md"
+    "mount a plain partition of 1 MiB or more with ext4 or vfat (no RAID, LVM, encryption) below "
+    "/boot, such as an ESP on /boot/efi: «Where GRUB cannot write» in operations.md"
 )
 
 
@@ -42,9 +42,11 @@ def one_shot(seen: Examined) -> Row:
         why = "it takes a boot loader that is written" if blind else found.why
         return Row(subject="one-shot", state=State.UNKNOWN, found=why, remedy=_ask_root(seen))
     if found.level is Level.NONE:
-        why = "; ".join(found.against_once) or "no one-shot can be relied on"
+        why = "; ".join(found.against_once or found.reasons) or "no one-shot can be relied on"
         return Row(subject="one-shot", state=State.BLOCKS, found=why, remedy=_WITHOUT_BLOCK)
-    return Row(subject="one-shot", state=State.FINE, found=f"held by {found.carrier}")
+    by_variable = isinstance(seen.menu, Menu) and seen.menu.loader == SYSTEMD_BOOT
+    carrier = _VARIABLE if by_variable else found.carrier
+    return Row(subject="one-shot", state=State.FINE, found=f"held by {carrier}")
 
 
 def _ask_root(seen: Examined) -> str:

@@ -123,6 +123,7 @@ CASES: Final[dict[str, list[tuple[dict[str, Any], State | None, str]]]] = {
     "one-shot": [
         ({"protection": NO_BLOCK}, State.BLOCKS, "through md"),
         ({"protection": Protection(level=Level.NONE)}, State.BLOCKS, "no one-shot"),
+        ({"protection": Protection(level=Level.NONE, reasons=("a", "b"))}, State.BLOCKS, "a; b"),
         ({"protection": WHY}, State.UNKNOWN, "cannot be read"),
         ({"protection": WHY, "as_root": False}, State.UNKNOWN, "cannot be read"),
         ({"protection": WHY, "menu": WHY}, State.UNKNOWN, "takes a boot loader"),
@@ -189,7 +190,6 @@ CASES: Final[dict[str, list[tuple[dict[str, Any], State | None, str]]]] = {
         (dogs(runtime=WHY), State.UNKNOWN, "cannot be read"),
         (dogs(runtime=0.0, asked_early=False), State.LOWERS, "is off"),
         (dogs(runtime=0.0, identities=(), asked_early=False), State.LOWERS, "is off"),
-        (dogs(runtime=0.0), State.BLOCKS, "nobody would feed it"),
     ],
     "watchdog in the initrd": [
         (dogs(early=WHY), State.UNKNOWN, "cannot be read"),
@@ -302,6 +302,9 @@ def test_what_carries_the_one_shot_is_named() -> None:
     made = row("one-shot", protection=other)
     assert made is not None
     assert made.found == "held by UEFI BootNext"
+    made = row("one-shot", menu=replace(MENU, loader=SYSTEMD_BOOT))
+    assert made is not None
+    assert made.found == "held by the EFI variable LoaderEntryOneShot"
 
 
 def test_nobody_arms_what_could_not_go_back() -> None:
@@ -325,6 +328,7 @@ def test_nobody_arms_what_could_not_go_back() -> None:
         ),
         (NO_BLOCK, Level.USERSPACE_ONLY, "GRUB cannot write its environment block through md"),
         (Protection(level=Level.NONE), Level.USERSPACE_ONLY, "no one-shot can be relied on"),
+        (Protection(level=Level.NONE, reasons=("why",)), Level.USERSPACE_ONLY, "why"),
         (WHY, Level.USERSPACE_ONLY, "what this host can survive is not known: it cannot be read"),
     ],
 )

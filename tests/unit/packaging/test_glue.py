@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trialboot.config import Config, Node, Prove, Verify, parse_config
+from trialboot.config import Boot, Config, Node, Prove, Verify, parse_config
 
 ROOT = Path(__file__).parents[3]
 DASH = shutil.which("dash") or "/bin/sh"
@@ -173,7 +173,10 @@ def test_the_shipped_configuration_says_the_defaults() -> None:
     keys = [line.removeprefix("#") for line in text.splitlines() if _is_key(line)]
     assert parse_config("\n".join(keys)) == Config()
     named = {key.partition(" = ")[0] for key in keys if " = " in key}
-    assert named == {"mode", *(f.name for kind in (Verify, Prove, Node) for f in fields(kind))}
+    assert named == {
+        "mode",
+        *(f.name for kind in (Boot, Verify, Prove, Node) for f in fields(kind)),
+    }
 
 
 def _is_key(line: str) -> bool:
