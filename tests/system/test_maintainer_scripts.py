@@ -232,7 +232,7 @@ def test_what_doctor_has_set_goes_with_us_and_what_others_wrote_stays(debian: In
     theirs = dropins.DROP_INS[dropins.Setting.WATCHDOG].path
     debian.write(theirs, "[Manager]\nRuntimeWatchdogSec=60\n")
     debian.run("update-grub")
-    assert "panic=10" in read(debian, CFG)
+    assert read(debian, CFG).count("panic=10") > own.count("panic=10")
     debian.apt("remove", "trialboot")
     assert [d.path for d in dropins.DROP_INS.values() if debian.exists(d.path)] == [theirs]
     boots_as_ever(debian, own)

@@ -64,6 +64,31 @@ def test_it_runs_from_installation_over_a_reboot_to_its_purge(machine: Machine) 
     assert machine.run(("systemctl", "is-system-running")) == "running\n"
 
 
+def test_doctor_looks_by_itself_and_a_host_without_a_boot_loader_is_not_armed(
+    machine: Machine,
+) -> None:
+    machine.run(apt("install", PACKAGE))
+    runs(machine)
+    states = rows(machine)
+    # What systemd and the bus answer here, and what the package has enabled.
+    assert states["daemon"] == "fine"
+    assert states["RuntimeWatchdogSec"] == "lowers the protection"
+    assert states["boot-complete.target"] == "fine"
+    assert states["boot loader"] == "blocks arming"
+    refused = "trialboot arm; echo ended with $?"
+    said = machine.run(("sh", "-c", f"{refused} 2>&1"))
+    assert "ended with 74" in said
+    assert 'mode = "observe"' in (machine.place / "etc/trialboot/trialboot.toml").read_text()
+    machine.run(("systemctl", "stop", "trialbootd.service"))
+    assert rows(machine)["daemon"] == "lowers the protection"
+
+
+def rows(machine: Machine) -> dict[str, str]:
+    """Ask doctor how each subject stands."""
+    found = json.loads(machine.run(("trialboot", "doctor", "--json")))
+    return {row["subject"]: row["state"] for row in found["rows"]}
+
+
 def test_an_upgrade_of_ours_keeps_the_daemon_running_and_what_the_operator_wrote(
     machine: Machine,
 ) -> None:
