@@ -27,7 +27,6 @@ class Level(Word):
     """The one-shot cannot be relied on: a trial would be refused by the menu."""
 
 
-_UNTOLD: Final = Unknown("")
 NOT_LOOKED_AT: Final = Unknown("nobody looked")
 _BEST_FIRST: Final = tuple(Level)
 
