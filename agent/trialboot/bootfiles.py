@@ -66,6 +66,8 @@ _BOOT_OR_ESP: Final = (_BOOT, "/efi", "/boot/efi")
 """The same with the boot partition first, as systemd's tools look for it (bootctl(1))."""
 _FIRMWARE: Final = "/sys/firmware/efi"
 VARIABLES: Final = f"{_FIRMWARE}/efivars"
+_SECURE_BOOT: Final = f"{VARIABLES}/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+"""A variable of the firmware's own (UEFI specification 2.10, 3.3): one byte behind attributes."""
 _MOUNTS: Final = "/proc/self/mountinfo"
 _CFG_LIMIT: Final = 1024 * 1024
 _BLOCK_LIMIT: Final = 64 * 1024
@@ -108,6 +110,16 @@ def read_loader_features(host: Host) -> int | Unknown:
     shown = f"{VARIABLES}/LoaderFeatures-{LOADER_VENDOR}"
     raw = _content(host.path(shown), shown, limit=VARIABLE_LIMIT)
     return raw if isinstance(raw, Unknown) else parse_features(raw)
+
+
+def secure_boot(host: Host) -> bool:
+    """Tell whether the firmware verifies what it starts; what cannot be read counts as yes."""
+    try:
+        return host.path(_SECURE_BOOT).read_bytes()[4:] != b"\0"
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def read_before(host: Host) -> Before | Unknown:

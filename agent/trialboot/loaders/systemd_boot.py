@@ -21,6 +21,7 @@ from trialboot.bootfiles import (
     read_loader_features,
     read_loader_info,
     read_menu,
+    secure_boot,
 )
 from trialboot.core.bls import is_bad
 from trialboot.core.bootset import Fingerprint, KeptBoot
@@ -52,7 +53,6 @@ from trialboot.loaders.note import leave_note, remove_note
 _DEFAULT: Final = "LoaderEntryDefault"
 _ONE_SHOT: Final = "LoaderEntryOneShot"
 _LAST: Final = "LoaderEntryLastBooted"
-_SECURE_BOOT: Final = f"{VARIABLES}/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 _FAT: Final = "vfat"
 _FEATURES: Final = {ENTRY_DEFAULT: _DEFAULT, ENTRY_ONE_SHOT: _ONE_SHOT}
 _NOTE: Final = (
@@ -87,6 +87,8 @@ class SystemdBoot:
 
     def boot_once(self, entry: EntryId) -> None:
         """Boot this entry the next time only, by the name that its file has now."""
+        for why in self.against(entry):
+            raise LoaderError(why)
         found = _listed(self.state(), entry)
         self._check_bootable(found)
         set_variable(self._variable(_ONE_SHOT), found.name)
@@ -139,7 +141,7 @@ class SystemdBoot:
         if isinstance(menu, Unknown):
             return (menu.why,)
         found = [known for known in menu.entries if known.entry == entry]
-        entries = _against_entry(found[0], self._secure_boot()) if found else ()
+        entries = _against_entry(found[0], verified=secure_boot(self.host)) if found else ()
         return (*self._against_one_shot(), *entries)
 
     def protection(self) -> Protection:
@@ -191,15 +193,6 @@ class SystemdBoot:
         for why in self._against_partition():
             raise LoaderError(why)
 
-    def _secure_boot(self) -> bool:
-        """Tell whether the firmware verifies what it starts; what cannot be read counts as yes."""
-        path = self.host.path(_SECURE_BOOT)
-        try:
-            return path.read_bytes()[4:] != b"\0"
-        except FileNotFoundError:
-            return False
-        except OSError:
-            return True
 
     # --- variables
 
@@ -289,10 +282,10 @@ class SystemdBoot:
             )
 
 
-def _against_entry(entry: MenuEntry, secure_boot: bool) -> Iterator[str]:  # noqa: FBT001  one flag of two callers
+def _against_entry(entry: MenuEntry, *, verified: bool) -> Iterator[str]:
     if is_bad(entry.name):
         yield f"«{entry.name}» has no tries left: systemd-boot holds it for bad"
-    if entry.image is not None and secure_boot:
+    if entry.image is not None and verified:
         yield (
             "under Secure Boot a unified image is verified as a whole: its kernel and initrd "
             "cannot be kept apart from it"

@@ -12,7 +12,7 @@ from itertools import takewhile
 from typing import Final
 
 from trialboot import covered
-from trialboot.bootfiles import host_path, read_menu
+from trialboot.bootfiles import host_path, read_menu, secure_boot
 from trialboot.content import Cache, copy_part
 from trialboot.core.actions import (
     PIN_ACTIONS,
@@ -137,6 +137,11 @@ def _files_of(host: Host, entry: MenuEntry) -> Iterator[list[str]]:
     if entry.image is None:
         yield files
         return
+    if secure_boot(host):
+        raise VaultError(
+            f"«{entry.entry}» is a unified image, and Secure Boot is on: its kernel need not boot "
+            "apart from it, so it is not kept"
+        )
     folder = host.path(_UNPACKED)
     try:
         yield _unpack(host, files[0], entry.image)

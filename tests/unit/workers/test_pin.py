@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.unit.boot_hosts import (
+    EFIVARS,
     BootHost,
     controlled_fedora,
     controlled_systemd_boot,
@@ -528,6 +529,12 @@ def test_the_parts_of_a_unified_image_are_kept_as_files(tmp_path: Path) -> None:
     assert (menu.known_good, menu.default_spec) == (wanted.fingerprint, KNOWN_GOOD)
     ours = next(entry for entry in menu.entries if entry.entry == KNOWN_GOOD)
     assert ours.arguments.startswith("root=UUID=a ro trialboot.boot=")
+    other = replace(wanted, release="7.2")
+    secure = f"{EFIVARS}/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+    made.write(secure, b"\6\0\0\0\1")
+    with pytest.raises(VaultError, match="Secure Boot is on"):
+        pin.perform(made.host, loader, Keep(other, EntryId("a.efi")), {})
+    made.write(secure, b"\6\0\0\0\0")
     place.write_bytes(image[:-1024])
     cut = replace(wanted, release="7.1")
     with pytest.raises(VaultError):
