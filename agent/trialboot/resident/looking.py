@@ -47,6 +47,14 @@ WATCHED: Final = {
     "/boot/grub2": _WRITTEN,
     "/boot/loader": _WRITTEN,
     "/boot/loader/entries": _WRITTEN,
+    "/boot/EFI/Linux": _WRITTEN,
+    "/boot/efi/loader": _WRITTEN,
+    "/boot/efi/loader/entries": _WRITTEN,
+    "/boot/efi/EFI/Linux": _WRITTEN,
+    "/efi/loader": _WRITTEN,
+    "/efi/loader/entries": _WRITTEN,
+    "/efi/EFI/Linux": _WRITTEN,
+    "/sys/firmware/efi/efivars": _WRITTEN,
 }
 """Folders whose changes ask for a snapshot, and which changes (inotify(7))."""
 AT_MOST: Final = 330.0
