@@ -26,12 +26,16 @@ def set_variable(path: Path, value: str) -> None:
 
     What it says already is not written again: the memory of a firmware wears out.
     """
+    try:
+        content = format_variable(value)
+    except UnicodeEncodeError as error:
+        raise LoaderError(f"{path.name} cannot say «{value!r}»: it is no text") from error
     if _says(path, value):
         return
     is_new = not path.exists()
     try:
         with _writable(path):
-            _write(path, format_variable(value))
+            _write(path, content)
     except OSError as error:
         if is_new:
             # A file without content is what efivarfs leaves where the firmware refused.

@@ -249,9 +249,8 @@ class SystemdBoot:
             file.removeprefix(boot_partition(self.host)) for file in (kept.kernel, *kept.initrds)
         )
         try:
-            return known_good_file(
-                kept.boot_set.release, kernel, initrds, kept.command_line
-            ).encode()
+            text = known_good_file(kept.boot_set.release, kernel, initrds, kept.command_line)
+            return text.encode("utf-8", "surrogateescape")
         except ValueError as error:
             raise LoaderError(str(error)) from error
 

@@ -233,6 +233,34 @@ def test_what_a_boot_entry_cannot_say_is_not_written(options: str) -> None:
         known_good_file("6.1", "/trialboot/ab/vmlinuz", [], options)
 
 
+@given(st.text(max_size=80) | st.text("ab =\"'\\\t\n\r#", max_size=20))
+def test_any_command_line_is_written_as_it_is_or_not_at_all(line: str) -> None:
+    try:
+        text = known_good_file("/trialboot/ab", "6.1", ["initrd.img"], line)
+    except ValueError:
+        return
+    menu = menu_of([EntryFile(name=OURS, text=text)], [], Choices())
+    assert [(e.entry, e.arguments, e.kernel) for e in menu.entries] == [
+        (KNOWN_GOOD, line, "/boot/trialboot/ab/vmlinuz")
+    ]
+
+
+@given(
+    st.text("abc-+.0129", min_size=1, max_size=12).filter(lambda name: name[0] != "."),
+    st.integers(0, 10**8),
+    st.integers(0, 10**8),
+    st.sampled_from([".conf", ".CONF"]),
+)
+def test_an_entry_keeps_its_name_while_its_tries_are_counted(
+    name: str, left: int, done: int, ending: str
+) -> None:
+    names = [f"{name}+{left + 1}{ending}", f"{name}+{left}-{done}{ending}"]
+    menus = [menu_of([file_of(each)], [], Choices(once=each, booted=each)) for each in names]
+    (first,), (second,) = (menu.entries for menu in menus)
+    assert first.entry == second.entry == menus[0].once == menus[1].once == menus[1].booted
+    assert [first.name, second.name] == [each.lower() for each in names]
+
+
 @given(st.text(), st.text())
 def test_what_was_set_before_us_comes_back(default: str, last: str) -> None:
     before = Before(default=default, last=last)

@@ -81,6 +81,8 @@ def test_another_set_of_attributes_is_another_variable(tmp_path: Path) -> None:
 def test_what_is_refused_is_told(tmp_path: Path) -> None:
     with pytest.raises(LoaderError, match="the firmware refused"):
         set_variable(tmp_path / "gone" / "x", "a")
+    with pytest.raises(LoaderError, match="it is no text"):
+        set_variable(tmp_path / "x", "a\udcff.conf")
     folder = tmp_path / "folder"
     folder.mkdir()
     with pytest.raises(LoaderError, match="folder"):

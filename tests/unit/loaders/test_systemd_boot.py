@@ -249,6 +249,14 @@ def test_what_an_entry_cannot_say_is_refused(tmp_path: Path) -> None:
     assert loader.state() == before
 
 
+def test_bytes_that_are_no_text_stay_on_the_command_line(tmp_path: Path) -> None:
+    host = controlled_systemd_boot(tmp_path)
+    kept = replace(boot_set(host), command_line="root=UUID=a x=\udcff")
+    bootsets.keep(host.host, kept, sources("/boot/efi"))
+    SystemdBoot(host.host).install(kept.fingerprint, kept, "")
+    assert b"x=\xff trialboot.boot=" in (tmp_path / f"boot/efi/loader/entries/{OURS}").read_bytes()
+
+
 def test_an_entry_that_would_not_be_the_one_that_boots_is_taken_back(tmp_path: Path) -> None:
     host = controlled_systemd_boot(tmp_path)
     loader, kept = install(host), boot_set(host)
