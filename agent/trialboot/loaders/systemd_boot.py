@@ -193,7 +193,6 @@ class SystemdBoot:
         for why in self._against_partition():
             raise LoaderError(why)
 
-
     # --- variables
 
     def _variable(self, name: str) -> Path:
