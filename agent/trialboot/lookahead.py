@@ -1,5 +1,6 @@
 """The boot side of a snapshot: what runs, what would boot next, and what that changes."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +19,7 @@ from trialboot.core.menu import (
     Menu,
     MenuEntry,
     entry_of,
+    leads_back,
     next_entry,
     wanted_entry,
 )
@@ -25,7 +27,7 @@ from trialboot.core.outlook import Outlook, Ran, Snapshot
 from trialboot.core.protection import Protection
 from trialboot.core.sentence import NOTHING_SEEN, sentence
 from trialboot.core.trial import FALLBACK, PICKED, Choice, Trial
-from trialboot.errors import ConfigError, HostError, LoaderError, VaultError
+from trialboot.errors import ConfigError, HostError, LoaderError, StoreError, VaultError
 from trialboot.host import Host
 from trialboot.loaders.choice import is_controlled, loader_of
 from trialboot.loaders.interface import Loader
@@ -50,7 +52,9 @@ def look_ahead(
     remembered = _remembered(side)
     ran = remembered or _read_ran(side)
     if remember and isinstance(ran, Ran) and ran is not remembered:
-        store.save(host, _RAN, ran)
+        # On a full disk it is read anew each time, as long as no file changes under it.
+        with suppress(StoreError):
+            store.save(host, _RAN, ran)
     return _look(side, trial, ran)
 
 
@@ -90,6 +94,7 @@ def _look(side: BootSide, trial: Trial, ran: Ran | Unknown) -> Outlook:
         protection=able,
         controlled=not isinstance(side.menu, Menu) or is_controlled(side.menu),
         evidence=side.snapshot.evidence,
+        once=_once_choice(side, wanted),
         instead=_instead(side.kernel.command_line),
         damage=_damage(side, trial, base),
         not_seen=unseen,
@@ -131,6 +136,23 @@ def _wanted(side: BootSide) -> _Wanted | Unknown:
         return detail
     lost = resolved.fell_back and resolved.spec
     return _Wanted(resolved.entry, detail, fell_back=resolved.why if lost else "")
+
+
+def _once_choice(side: BootSide, wanted: _Wanted | Unknown) -> Choice | Unknown | None:
+    if isinstance(side.menu, Unknown):
+        return side.menu
+    if not side.menu.once:
+        return None
+    resolved = next_entry(side.menu)
+    if isinstance(resolved, Unknown):
+        return resolved
+    entry = resolved.entry
+    if isinstance(wanted, _Wanted) and wanted.entry == entry:
+        return Choice(entry=entry.entry, boot_set=wanted.detail.boot_set)
+    detail = read_detail(side, entry)
+    if isinstance(detail, Unknown):
+        return detail
+    return Choice(entry=entry.entry, boot_set=detail.boot_set)
 
 
 def _as_choice(
@@ -346,6 +368,7 @@ def _damage(side: BootSide, trial: Trial, base: BootDetail | Unknown) -> tuple[s
             _other_modules(side, good),
             _lost_modules(side, good),
             _lost_entry(side, good),
+            _lost_default(side, good),
         )
         if why
     )
@@ -400,3 +423,11 @@ def _lost_entry(side: BootSide, good: BootSet) -> str:
     if isinstance(side.menu, Unknown) or side.menu.known_good == good.fingerprint:
         return ""
     return "the boot menu has no entry for the known-good any more"
+
+
+def _lost_default(side: BootSide, good: BootSet) -> str:
+    """Tell of a default that somebody else has set: what was asked for is `wanted`, by a trial."""
+    if isinstance(side.menu, Unknown) or side.menu.known_good != good.fingerprint:
+        return ""  # not known, or told as the lost entry
+    drifted = leads_back(side.menu) is False
+    return "the boot loader's default is no longer the known-good" if drifted else ""

@@ -34,8 +34,9 @@ SNAPSHOT, VERIFY, PIN, NODE, RENDER, KEEP_OBJECTS = (
     f"trialboot-{name}.service"
     for name in ("snapshot", "verify", "pin", "node", "render", "keep-objects")
 )
-GOOD, NEW = (
-    Choice(entry=EntryId(f"entry-{name}"), boot_set=boot_set(name)) for name in ("good", "new")
+GOOD, NEW, OLDER = (
+    Choice(entry=EntryId(f"entry-{name}"), boot_set=boot_set(name))
+    for name in ("good", "new", "older")
 )
 ARMED: Final = 'mode = "armed"\nnode.enabled = false\n'
 OBSERVE: Final = 'mode = "observe"\nnode.enabled = false\n'

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from tests.bus.conftest import (
     NEW,
     NODE,
     OBSERVE,
+    OLDER,
     PIN,
     RENDER,
     SNAPSHOT,
@@ -30,7 +32,7 @@ from tests.bus.conftest import (
     outlook,
     wait_for,
 )
-from trialboot.core.actions import ForgetOnce, Keep, PinKnownGood, Reboot, Tell
+from trialboot.core.actions import ForgetOnce, Keep, PinKnownGood, Reboot, Secure, Tell
 from trialboot.core.change import Area, Change
 from trialboot.core.facts import BootId, Unknown
 from trialboot.core.node import Wish
@@ -589,10 +591,10 @@ def test_a_worse_verdict_reboots_once_and_only_after_it_is_on_disk(machine: Mach
     machine.runs()
     (reboot,) = machine.reboots()
     assert phase(reboot) == "condemned"
-    assert todo(reboot) == ["Reboot"]
+    assert todo(reboot) == ["Secure", "Reboot"]
     assert reboot["interactive"] is False
-    (forgotten,) = machine.starts(PIN)
-    assert todo(forgotten) == ["ForgetOnce", "Tell", "Reboot"]
+    (secured,) = machine.starts(PIN)
+    assert todo(secured) == ["Secure", "Reboot"]
     assert machine.state()["counters"] == {"reboots": 1, "condemned": 1}
     machine.ask("Verify")
     machine.rests()
@@ -730,12 +732,99 @@ def test_a_reboot_that_logind_refuses_is_asked_for_again(machine: Machine) -> No
     machine.script(Reboot=[refused])
     machine.runs()
     assert "already a shutdown" in machine.state()["trouble"][0]
-    assert [type(action) for action in machine.decision().todo] == [Reboot]
+    assert [type(action) for action in machine.decision().todo] == [Secure, Reboot]
     machine.script(Reboot=[{}])
     before = len(machine.reboots())
     machine.later(301)
     wait_for("the reboot", lambda: not machine.decision().todo)
     assert len(machine.reboots()) == before + 1
+
+
+def test_no_reboot_before_it_is_known_to_end_on_the_known_good(machine: Machine) -> None:
+    on_trial(machine, Outcome.WORSE)
+    machine.script(pin=[failing("pin", "a restart would end on «entry-new»")])
+    machine.runs()
+    assert machine.reboots() == []
+    assert [type(action) for action in machine.decision().todo] == [Secure, Reboot]
+    assert machine.state()["trouble"][0].startswith("decision: a restart would end on «entry-new»")
+    machine.script(pin=[{}])
+    machine.later(301)
+    wait_for("the reboot", machine.reboots)
+
+
+def test_a_damaged_known_good_is_not_rebooted_into(machine: Machine) -> None:
+    trial = replace(EARNED, phase=Phase.ARMED, candidate=NEW, previous=OLDER.boot_set)
+    machine.remembers(Decision(trial=trial))
+    damaged = failing("pin", "vmlinuz is not what was kept", "VaultError")
+    machine.script(
+        snapshot=[outlook(NEW, NEW)], verify=[judgement(Outcome.WORSE)], pin=[damaged, {}]
+    )
+    machine.start()
+    (reboot,) = wait_for("the reboot", machine.reboots)
+    assert reboot["decision"]["trial"]["known_good"]["release"] == "6.1-older"
+    assert [todo(call) for call in machine.starts(PIN)] == [["Secure", "Reboot"]] * 2
+
+
+def test_where_no_known_good_is_whole_nothing_is_rebooted(machine: Machine) -> None:
+    on_trial(machine, Outcome.WORSE)
+    damaged = failing("pin", "vmlinuz is not what was kept", "VaultError")
+    machine.script(pin=[damaged, {}])
+    machine.runs()
+    assert machine.reboots() == []
+    assert machine.decision().trial.phase is Phase.STRANDED
+    assert "vmlinuz is not what was kept" in machine.decision().trial.story[-1].text
+
+
+def fill_disk(machine: Machine) -> list[Path]:
+    """Let no record be written any more: a folder stands where each draft would."""
+    state = machine.root / "var/lib/trialboot"
+    drafts = [state / f".{name}.json.draft" for name in ("decision", "wish", "counters")]
+    for draft in drafts:
+        draft.mkdir()
+    return drafts
+
+
+def test_a_full_disk_keeps_no_node_on_a_worse_candidate(machine: Machine) -> None:
+    on_trial(machine, Outcome.WORSE)
+    drafts = fill_disk(machine)
+    daemon = machine.runs()
+    (reboot,) = machine.reboots()
+    assert phase(reboot) == "armed", "what is on disk is the record before"
+    assert machine.decision().trial.phase is Phase.CONDEMNED, "and what runs is remembered in /run"
+    assert any(why.startswith("record: ") for why in machine.state()["trouble"])
+
+    # The next boot is of the known-good; still nothing can be written: it ends there.
+    daemon.kill()
+    daemon.wait()
+    (machine.root / "run/trialboot/decision.json").unlink()
+    (machine.root / "run/trialboot/state.json").unlink()
+    machine.script(snapshot=[outlook(GOOD, NEW)], verify=[judgement(Outcome.SOUND)])
+    pinned = len(machine.starts(PIN))
+    machine.start()
+    wait_for("a verdict", lambda: machine.starts(VERIFY)[1:])
+    machine.rests()
+    assert (len(machine.reboots()), len(machine.starts(PIN))) == (1, pinned)
+    assert machine.decision().trial.phase is Phase.ARMED
+
+    # Once there is room the record catches up, and arms nothing.
+    for draft in drafts:
+        draft.rmdir()
+    machine.later(3600)
+    wait_for("the record", lambda: machine.decision().trial.condemned)
+    machine.rests()
+    assert machine.decision().trial.phase in {Phase.CONDEMNED, Phase.RECOVERED}
+    assert len(machine.reboots()) == 1
+
+
+def test_a_full_disk_blesses_nothing(machine: Machine) -> None:
+    on_trial(machine, Outcome.SOUND)
+    fill_disk(machine)
+    machine.start()
+    wait_for("the look after the verdict", lambda: machine.starts(SNAPSHOT)[1:])
+    machine.rests()
+    assert machine.starts(PIN) == []
+    assert any("decision.json cannot be written" in why for why in machine.state()["trouble"])
+    assert machine.decision().trial.known_good == GOOD.boot_set
 
 
 @pytest.mark.parametrize(("leaving", "reboots"), [(BOOT, 1), (BootId("boot-before"), 0)])

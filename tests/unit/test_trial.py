@@ -18,6 +18,7 @@ from trialboot.core.actions import (
     Mend,
     PinKnownGood,
     Reboot,
+    Secure,
     Tell,
     Unpin,
 )
@@ -42,7 +43,7 @@ from trialboot.core.trial import (
 )
 from trialboot.core.verdict import Outcome, Verdict
 from trialboot.errors import HostError, StoreError, TrialbootError
-from trialboot.trial import advance, finish
+from trialboot.trial import advance, finish, overtaking
 
 AT: Final = "2026-01-01T00:00:00Z"
 NOW, LATER = BootId("boot-now"), BootId("boot-later")
@@ -63,6 +64,8 @@ class World:
 
     boot: BootId = NOW
     disk: str = ""
+    held: str = ""
+    """What this boot alone remembers, for the disk did not take it."""
     default: str = ""
     once: str = ""
     vault: set[str] = field(default_factory=set)
@@ -76,7 +79,11 @@ class World:
 
     def save(self, decision: Decision) -> None:
         self._effect("save")
-        self.disk = json.dumps(plain(decision))
+        self.disk, self.held = json.dumps(plain(decision)), ""
+
+    def hold(self, decision: Decision) -> None:
+        self._effect("hold")
+        self.held = json.dumps(plain(decision))
 
     def pin(self, decision: Decision, actions: Sequence[Action]) -> None:
         # The pin worker reads them from the disk: what is there must be what is asked.
@@ -93,6 +100,9 @@ class World:
             case PinKnownGood(kept) | Mend(kept):
                 assert kept.release in self.vault, "only what is kept can be pinned"
                 self.default = kept.release
+            case Secure(kept):
+                assert kept.release in self.vault, "only what is kept can be booted"
+                self.default, self.once = kept.release, ""
             case BootOnce(entry):
                 self.once = entry
             case ForgetOnce():
@@ -120,7 +130,10 @@ class World:
         self.effects += 1
 
     def stored(self) -> Decision:
-        return parse(Decision, json.loads(self.disk))
+        return parse(Decision, json.loads(self.held or self.disk))
+
+    def restart(self) -> None:
+        self.boot, self.held = LATER, ""
 
     def end(self) -> object:
         """Give everything that outlives a boot, but the count of reboots."""
@@ -294,8 +307,8 @@ def test_a_hand_that_fails_leaves_the_rest_on_disk_and_finishing_completes_it(
     if not concerned:
         assert case.told(world) == whole.stored()
         return
-    if hand != "reboot" and any(isinstance(action, Reboot) for action in case.todo):
-        # A rollback is not kept back by what cannot be said or written before it.
+    if hand == "tell" and any(isinstance(action, Reboot) for action in case.todo):
+        # A rollback is not kept back by what cannot be said before it.
         assert case.told(world) == whole.stored()
         assert world.reboots == whole.reboots
         return
@@ -306,7 +319,8 @@ def test_a_hand_that_fails_leaves_the_rest_on_disk_and_finishing_completes_it(
     for _ in range(2):  # trying again while it is still broken is harmless
         with pytest.raises(HostError, match="refused"):
             case.told(world)
-        assert world.stored().todo == case.todo[concerned[0] :]
+        first = concerned[0] - (hand == "reboot")  # what secures a reboot is part of it
+        assert world.stored().todo == case.todo[first:]
         assert world.stored().trial == whole.stored().trial
     world.broken.clear()
     assert finish(world.stored(), world) == whole.stored()
@@ -314,13 +328,92 @@ def test_a_hand_that_fails_leaves_the_rest_on_disk_and_finishing_completes_it(
     assert world.reboots == whole.reboots
 
 
+def runs_or_ends_a_trial(case: Case) -> bool:
+    """Tell what a full disk must not hold up: the record before it leads to the same end."""
+    kinds = {type(action) for action in case.todo}
+    on_trial = step(*parts(case)).trial.phase is Phase.TRIAL
+    return Reboot in kinds or (on_trial and kinds <= {ForgetOnce, Tell, Mend})
+
+
 @every_case
 def test_what_cannot_be_remembered_is_not_done(case: Case) -> None:
+    if runs_or_ends_a_trial(case):
+        return
     world, before = case.world(), case.world()
     world.broken["save"] = StoreError("the disk is full")
     with pytest.raises(StoreError, match="full"):
         case.told(world)
     assert (world.end(), world.effects, world.reboots) == (before.end(), 0, [])
+
+
+@every_case
+def test_a_full_disk_holds_no_trial_up(case: Case) -> None:
+    if not runs_or_ends_a_trial(case):
+        return
+    whole, world = case.world(), case.world()
+    case.told(whole)
+    world.broken = dict.fromkeys(("save", "tell"), StoreError("the disk is full"))
+    assert case.told(world) == whole.stored() == world.stored()
+    assert world.reboots == whole.reboots
+    assert (world.default, world.once) == (whole.default, whole.once)
+    world.restart()
+    assert world.stored() == Decision(trial=case.trial), "the record is the one before"
+
+
+def test_a_disk_that_fills_up_during_a_rollback_does_not_hold_it_up() -> None:
+    case = next(c for c in CASES if Reboot in map(type, c.todo))
+    whole = case.world()
+    case.told(whole)
+    for power in range(whole.effects):
+        world = case.world(power)
+        with pytest.raises(PowerCutError):
+            case.told(world)
+        world.power, world.broken["save"] = -1, StoreError("the disk is full")
+        finish(world.stored(), world)
+        # The daemon dies at an instant, and the disk is full for the next one.
+        assert set(world.reboots) == (set() if power == 0 else {NOW})
+        assert power == 0 or (world.default, world.once) == ("6.1-good", "")
+
+
+def test_neither_a_held_record_nor_a_boot_in_memory_makes_up_for_no_room_at_all() -> None:
+    case = next(c for c in CASES if Reboot in map(type, c.todo))
+    world = case.world()
+    world.broken = dict.fromkeys(("save", "hold"), StoreError("nothing takes it"))
+    with pytest.raises(StoreError):
+        case.told(world)
+    assert world.reboots == []
+
+
+def test_a_one_shot_is_not_set_again_where_that_cannot_be_remembered() -> None:
+    case = next(c for c in CASES if BootOnce in map(type, c.todo))
+    world = case.world(power=len(case.todo) + 1)  # all is done, and its rest not yet stored
+    with pytest.raises(PowerCutError):
+        case.told(world)
+    assert world.once == NEW.entry
+    world.boot, world.once, world.power = LATER, "", -1  # the loader has consumed it
+    world.broken["save"] = StoreError("the disk is full")
+    with pytest.raises(StoreError):
+        finish(world.stored(), world)
+    assert world.once == ""
+
+
+def test_a_candidate_that_runs_overtakes_what_is_left_of_arming_it() -> None:
+    rest = Trial(boot=NOW, running=GOOD, known_good=GOOD.boot_set, pinned=True)
+    armed = replace(rest, phase=Phase.ARMED, candidate=NEW)
+
+    def told(trial: Trial, choice: Choice) -> Event | None:
+        event = Booted(at=AT, boot=LATER, running=choice, once_pending=False)
+        rest = Decision(trial=trial, todo=(BootOnce(OTHER.entry),))
+        return overtaking(rest, event, ARMED)
+
+    found = told(armed, NEW)
+    assert isinstance(found, Booted)
+    assert found.once_pending
+    # A power cut came before the one-shot of what replaced it.
+    assert told(replace(armed, candidate=OTHER, replaced=NEW), NEW) == found
+    assert told(armed, GOOD) is None
+    assert told(rest, NEW) is None
+    assert overtaking(Decision(trial=armed), Retried(at=AT), ARMED) is None
 
 
 def test_an_event_that_changes_nothing_is_not_even_written() -> None:
@@ -339,13 +432,14 @@ def test_a_reboot_is_decided_on_disk_before_it_is_made() -> None:
         pinned=True,
         phase=Phase.TRIAL,
     )
-    world = World(disk=json.dumps(plain(Decision(trial=trial))))
+    world = World(disk=json.dumps(plain(Decision(trial=trial))), vault={GOOD.boot_set.release})
     world.broken["reboot"] = HostError("an inhibitor holds it")
     worse = Judged(at=AT, boot=NOW, verdict=Verdict(outcome=Outcome.WORSE, reasons=("gone",)))
     with pytest.raises(HostError, match="inhibitor"):
         advance(trial, worse, ARMED, world)
     assert world.stored().trial.phase is Phase.CONDEMNED
-    assert world.stored().todo == (Reboot("verdict worse: gone", NOW),)
+    # Who takes it up again checks again that it ends on the known-good.
+    assert world.stored().todo == (Secure(GOOD.boot_set), Reboot("verdict worse: gone", NOW))
     assert world.once == ""
     assert world.wish is not None
     assert world.wish.cordoned

@@ -49,6 +49,17 @@ class Mend:
 
 
 @dataclass(frozen=True, slots=True)
+class Secure:
+    """See that a restart ends on this kept boot set and on nothing else.
+
+    It is checked by hash, its entry and the default are put right where they are not, the one-shot
+    is taken back, and what is on disk then is read as the boot loader reads it.
+    """
+
+    boot_set: BootSet
+
+
+@dataclass(frozen=True, slots=True)
 class Tell:
     """Wish this of the Node object; delivered when the API server can be reached."""
 
@@ -63,7 +74,9 @@ class Reboot:
     leaving: BootId
 
 
-Action: TypeAlias = Keep | PinKnownGood | BootOnce | ForgetOnce | Unpin | Mend | Tell | Reboot
+Action: TypeAlias = (
+    Keep | PinKnownGood | BootOnce | ForgetOnce | Unpin | Mend | Secure | Tell | Reboot
+)
 
-PIN_ACTIONS = (Keep, PinKnownGood, BootOnce, ForgetOnce, Unpin, Mend)
+PIN_ACTIONS = (Keep, PinKnownGood, BootOnce, ForgetOnce, Unpin, Mend, Secure)
 """Those that touch the boot loader or the vault: performed by the pin worker alone."""

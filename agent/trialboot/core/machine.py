@@ -5,6 +5,7 @@ The law:
 - the loader's default is the known-good from the moment a change is seen, so that a candidate
   which never comes up is answered by the loader alone;
 - only a candidate on trial can be rolled back: no change, no reboot;
+- every reboot ends on a kept boot set that was checked by hash just before;
 - a condemned fingerprint is remembered and not armed again: one rollback for one candidate;
 - what a pre-check refuses is not tried, unless the operator allows that very boot set;
 - what the host cannot try at all is not tried, whatever the operator allows;
@@ -28,6 +29,7 @@ from trialboot.core.actions import (
     Mend,
     PinKnownGood,
     Reboot,
+    Secure,
     Tell,
     Unpin,
 )
@@ -100,7 +102,7 @@ def _step(trial: Trial, event: Event, policy: Policy) -> Decision:
         case Judged():
             return _judged(trial, event, policy)
         case Unkept():
-            return _unkept(trial, event)
+            return _unkept(trial, event, policy)
         case Retried() | Allowed():
             return _operator(trial, event)
         case Damaged():
@@ -244,7 +246,7 @@ def _booted_trial(trial: Trial, event: Booted, running: Choice) -> Decision:
     candidate = trial.candidate
     if candidate and running.boot_set.fingerprint == candidate.boot_set.fingerprint:
         return _same(trial)
-    return _condemn(trial, event.at, f"{_release(trial)} went down before it was proven", ())
+    return _condemn(trial, event.at, f"{_release(trial)} went down before it was proven")
 
 
 def _never_came_up(trial: Trial, event: Booted) -> Decision:
@@ -253,7 +255,7 @@ def _never_came_up(trial: Trial, event: Booted) -> Decision:
         if event.instead == FALLBACK
         else "the boot loader went back by itself"
     )
-    return _condemn(trial, event.at, f"{_release(trial)} never came up: {how}", ())
+    return _condemn(trial, event.at, f"{_release(trial)} never came up: {how}")
 
 
 def _release(trial: Trial) -> str:
@@ -283,18 +285,46 @@ def _is_known_good(trial: Trial, running: Choice) -> bool:
 def _seen(trial: Trial, event: Seen, policy: Policy) -> Decision:
     if not policy.armed:
         return _released(_with_refusal(trial, event), event.at)
-    if isinstance(event.wanted, Unknown) or trial.known_good is None or not trial.pinned:
+    if trial.known_good is None or not trial.pinned:
         return _same(trial)
-    if trial.running is None:
+    return _with_right_once(_seen_pinned(trial, event, trial.known_good), event, trial.known_good)
+
+
+def _seen_pinned(trial: Trial, event: Seen, good: BootSet) -> Decision:
+    if isinstance(event.wanted, Unknown) or trial.running is None:
         # It may be a candidate that runs: nothing is armed or undone under it.
         return _same(trial)
     match trial.phase:
         case Phase.STEADY | Phase.RECOVERED:
-            return _seen_at_rest(trial, event.at, event.wanted)
+            return _seen_at_rest(trial, event.at, event.wanted, good)
         case Phase.ARMED:
-            return _seen_armed(trial, event.at, event.wanted)
+            return _seen_armed(trial, event.at, event.wanted, good)
         case Phase.TRIAL | Phase.CONDEMNED | Phase.STRANDED:
             return _same(trial)
+
+
+def _with_right_once(decision: Decision, event: Seen, good: BootSet) -> Decision:
+    """Have the one-shot be what was decided; what an operator set for once is left alone.
+
+    Without the candidate's own the next boot would condemn what was never tried.
+    """
+    trial, once = decision.trial, event.once
+    if any(isinstance(action, BootOnce | ForgetOnce) for action in decision.todo):
+        return decision
+    candidate = trial.candidate if trial.phase is Phase.ARMED else None
+    if candidate and trial.running is None:
+        return decision  # it may be what runs, and have consumed it
+    if isinstance(once, Choice) and _is_condemned(trial, once.boot_set):
+        words = (
+            f"a one-shot led to {once.boot_set.release}, which is condemned: taken back "
+            "(«trialboot retry» first)"
+        )
+    elif once is None and candidate:
+        words = f"the one-shot for {candidate.boot_set.release} was gone: set again"
+    else:
+        return decision
+    todo = _tries(good, candidate) if candidate else (ForgetOnce(), *decision.todo)
+    return Decision(trial=with_story(trial, event.at, words), todo=todo)
 
 
 def _released(trial: Trial, at: str) -> Decision:
@@ -319,8 +349,8 @@ def _with_refusal(trial: Trial, event: Seen) -> Trial:
     return replace(trial, refused=None)
 
 
-def _seen_at_rest(trial: Trial, at: str, wanted: Choice) -> Decision:
-    if trial.known_good and wanted.boot_set.fingerprint == trial.known_good.fingerprint:
+def _seen_at_rest(trial: Trial, at: str, wanted: Choice, good: BootSet) -> Decision:
+    if wanted.boot_set.fingerprint == good.fingerprint:
         trial = replace(trial, refused=None)
         if trial.phase is Phase.RECOVERED:
             return _same(
@@ -335,10 +365,10 @@ def _seen_at_rest(trial: Trial, at: str, wanted: Choice) -> Decision:
         return _same(replace(trial, refused=None))
     if _is_refused(trial, wanted):
         return _refuse(trial, at, wanted)
-    return _arm(replace(trial, story=()), at, wanted)
+    return _arm(replace(trial, story=()), at, wanted, good)
 
 
-def _seen_armed(trial: Trial, at: str, wanted: Choice) -> Decision:
+def _seen_armed(trial: Trial, at: str, wanted: Choice, good: BootSet) -> Decision:
     armed = trial.candidate
     if _is_refused(trial, wanted):
         # Also what is armed already: a module may have come into use since.
@@ -346,14 +376,14 @@ def _seen_armed(trial: Trial, at: str, wanted: Choice) -> Decision:
         return replace(refused, todo=(ForgetOnce(),))
     if armed and _names_the_same(armed, wanted):
         return _same(trial)
-    if trial.known_good and wanted.boot_set.fingerprint == trial.known_good.fingerprint:
+    if wanted.boot_set.fingerprint == good.fingerprint:
         rest = replace(trial, phase=Phase.STEADY, candidate=None)
         return Decision(trial=with_story(rest, at, "the change was undone"), todo=(ForgetOnce(),))
     if _is_condemned(trial, wanted.boot_set):
         rest = replace(trial, phase=Phase.STEADY, candidate=None)
         told = with_story(rest, at, "the host is back at a condemned boot set: not tried again")
         return Decision(trial=told, todo=(ForgetOnce(),))
-    return _arm(trial, at, wanted)
+    return _arm(trial, at, wanted, good)
 
 
 def _is_refused(trial: Trial, wanted: Choice) -> bool:
@@ -376,8 +406,7 @@ def _refuse(trial: Trial, at: str, wanted: Choice) -> Decision:
     return _same(with_story(replace(trial, refused=refused), at, words))
 
 
-def _arm(trial: Trial, at: str, wanted: Choice) -> Decision:
-    good = trial.known_good
+def _arm(trial: Trial, at: str, wanted: Choice, good: BootSet) -> Decision:
     armed = with_story(
         replace(
             trial,
@@ -390,12 +419,13 @@ def _arm(trial: Trial, at: str, wanted: Choice) -> Decision:
         f"armed: {wanted.summary or wanted.boot_set.release} "
         f"({shown(wanted.boot_set.fingerprint)})",
     )
-    pin = (PinKnownGood(good),) if good else ()
+    return Decision(trial=armed, todo=_tries(good, wanted))
+
+
+def _tries(good: BootSet, wanted: Choice) -> tuple[Action, ...]:
     # The candidate is kept before it is tried: package files may change under a running trial.
-    return Decision(
-        trial=armed,
-        todo=(*pin, Keep(wanted.boot_set, wanted.entry), BootOnce(wanted.entry)),
-    )
+    keep = Keep(wanted.boot_set, wanted.entry)
+    return (PinKnownGood(good), keep, BootOnce(wanted.entry))
 
 
 def _names_the_same(one: Choice, other: Choice) -> bool:
@@ -525,14 +555,21 @@ def _bless(trial: Trial, event: Judged) -> Decision:
 
 def _roll_back(trial: Trial, event: Judged) -> Decision:
     words = f"verdict {event.verdict.outcome}: {first_reason(event.verdict)}"
-    rebooting = (Reboot(words, trial.boot),)
     reasons = (*event.verdict.reasons, *event.verdict.evidence)
-    return _condemn(trial, event.at, words, rebooting, reasons)
+    decision = _condemn(trial, event.at, words, reasons)
+    if trial.known_good is None:
+        return decision  # nothing to go back to
+    return _going_back(decision, trial.known_good, words)
 
 
-def _condemn(
-    trial: Trial, at: str, why: str, then: tuple[Action, ...], reasons: tuple[str, ...] = ()
-) -> Decision:
+def _going_back(decision: Decision, good: BootSet, why: str) -> Decision:
+    """Reboot after what is told, once a restart is known to end on the known-good."""
+    told = tuple(action for action in decision.todo if isinstance(action, Tell))
+    reboot = Reboot(why, decision.trial.boot)
+    return replace(decision, todo=(*told, Secure(good), reboot))
+
+
+def _condemn(trial: Trial, at: str, why: str, reasons: tuple[str, ...] = ()) -> Decision:
     candidate = trial.candidate
     marked = trial.condemned
     if candidate and not _is_condemned(trial, candidate.boot_set):
@@ -550,7 +587,7 @@ def _condemn(
     tell = tell_cluster(
         over, at, "TrialFailed", why, cordoned=True, condition="False", notice="Warning"
     )
-    return Decision(trial=over, todo=(ForgetOnce(), tell, *then))
+    return Decision(trial=over, todo=(ForgetOnce(), tell))
 
 
 def _judged_known_good(trial: Trial, event: Judged) -> Decision:
@@ -599,7 +636,7 @@ def _strand(trial: Trial, at: str, why: str) -> Decision:
 # --- the vault --------------------------------------------------------------------------------
 
 
-def _unkept(trial: Trial, event: Unkept) -> Decision:
+def _unkept(trial: Trial, event: Unkept, policy: Policy) -> Decision:
     """Give up a pin: keeping comes first, so the loader still has what it had."""
     words = f"could not be kept, so nothing was pinned: {event.why}"
     match trial.phase:
@@ -616,8 +653,34 @@ def _unkept(trial: Trial, event: Unkept) -> Decision:
                 rest, event.at, "BootUnkept", words, cordoned=False, condition="True"
             )
             return Decision(trial=with_story(rest, event.at, words), todo=(tell,))
-        case Phase.TRIAL | Phase.CONDEMNED | Phase.RECOVERED | Phase.STRANDED:
+        case Phase.CONDEMNED:
+            return _not_secured(trial, event, policy)
+        case Phase.TRIAL | Phase.RECOVERED | Phase.STRANDED:
             return _same(trial)
+
+
+def _not_secured(trial: Trial, event: Unkept, policy: Policy) -> Decision:
+    """Go back further, to what was the known-good before: no reboot ends on damaged files."""
+    good, before = trial.known_good, trial.previous
+    words = f"the known-good {good.release if good else ''} is damaged: {event.why}"
+    told = with_story(trial, event.at, words)
+    running = trial.running if event.boot == trial.boot else None
+    if not policy.armed or running is None or _is_known_good(trial, running):
+        return _same(told)  # there is nothing to leave any more
+    if before is None or _is_condemned(trial, before):
+        return _strand(trial, event.at, f"{words}; no further reboot will be made")
+    words = f"{before.release} is the known-good again, for {words}"
+    back = with_story(replace(trial, known_good=before, previous=None), event.at, words)
+    tell = tell_cluster(
+        back,
+        event.at,
+        "KnownGoodDamaged",
+        words,
+        cordoned=True,
+        condition="False",
+        notice="Warning",
+    )
+    return _going_back(Decision(trial=back, todo=(tell,)), before, _last_why(trial))
 
 
 # --- the operator -----------------------------------------------------------------------------

@@ -134,6 +134,12 @@ def next_entry(menu: Menu) -> Resolved | Unknown:
     return _resolve(menu, menu.default_spec, "default")
 
 
+def leads_back(menu: Menu) -> bool | Unknown:
+    """Tell whether the loader's default is our entry, whatever it boots once."""
+    resolved = next_entry(replace(menu, once=""))
+    return resolved if isinstance(resolved, Unknown) else resolved.entry.entry == KNOWN_GOOD
+
+
 def wanted_entry(menu: Menu) -> Resolved | Unknown:
     """Say what the host's own configuration boots by default, as if we were not there.
 

@@ -18,7 +18,7 @@ from trialboot.core.facts import (
 from trialboot.core.packagechange import PackageChange
 from trialboot.core.protection import Protection
 from trialboot.core.transaction import WHOLE, Condition
-from trialboot.core.trial import Choice
+from trialboot.core.trial import NOT_LOOKED_AT, Choice
 from trialboot.core.verdict import Verdict
 
 
@@ -61,6 +61,8 @@ class Outlook:
     """What others say about a reboot, such as /run/reboot-required."""
     controlled: bool = True
     """The boot loader is one that trialboot may write; else the host is only observed."""
+    once: Choice | Unknown | None = NOT_LOOKED_AT
+    """What the loader's one-shot leads to; None where it has none."""
     instead: str = ""
     """What the boot loader told of a one-shot that it did not boot (`trial.Booted.instead`)."""
     damage: tuple[str, ...] = ()

@@ -13,6 +13,7 @@ from trialboot.core.verdict import Verdict
 MOST_MOMENTS: Final = 24
 MOST_ALLOWED: Final = 8
 NO_BOOT: Final = BootId("")
+NOT_LOOKED_AT: Final = Unknown("not looked at")
 
 PICKED: Final = "picked"
 """`Booted.instead`: somebody chose the known-good in the boot menu."""
@@ -147,6 +148,8 @@ class Seen:
 
     at: str
     wanted: Choice | Unknown
+    once: Choice | Unknown | None = NOT_LOOKED_AT
+    """What the loader's one-shot leads to; None where it has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +163,7 @@ class Judged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unkept:
-    """The vault could not keep a boot set: its files have changed, or there is no room."""
+    """The vault does not have a boot set: its files have changed, or there was no room."""
 
     at: str
     boot: BootId

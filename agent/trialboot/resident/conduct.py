@@ -9,7 +9,15 @@ from typing import Final
 
 from trialboot import journal
 from trialboot.config import Config, Mode
-from trialboot.core.actions import Action, ForgetOnce, Keep, Mend, PinKnownGood, Unpin
+from trialboot.core.actions import (
+    Action,
+    ForgetOnce,
+    Keep,
+    Mend,
+    PinKnownGood,
+    Secure,
+    Unpin,
+)
 from trialboot.core.facts import BootId, Unknown
 from trialboot.core.node import Wish
 from trialboot.core.outlook import Outlook
@@ -25,14 +33,14 @@ from trialboot.core.trial import (
     Trial,
     Unkept,
 )
-from trialboot.errors import HostError, TrialbootError, VaultError, VaultRoomError
+from trialboot.errors import HostError, StoreError, TrialbootError, VaultError, VaultRoomError
 from trialboot.host import Host
 from trialboot.loop import Loop
 from trialboot.readers import kernel
 from trialboot.resident.jobs import Jobs
 from trialboot.resident.looking import Looking
 from trialboot.resident.telling import Telling
-from trialboot.trial import advance, finish
+from trialboot.trial import advance, finish, overtaking
 from trialboot.writers import power, store
 
 PIN: Final = "trialboot-pin.service"
@@ -102,8 +110,11 @@ class Conduct:
     def learn_next(self, outlook: Outlook) -> None:
         """Tell the trial what would boot next, and whether the known-good is whole."""
         self._check_controlled(outlook)
+        if self.decision.trial.boot != self.boot:
+            # What this boot says of the candidate could not be remembered: it comes first.
+            return
         self._mend(outlook)
-        self.advance(Seen(at=outlook.taken_at, wanted=outlook.wanted))
+        self.advance(Seen(at=outlook.taken_at, wanted=outlook.wanted, once=outlook.once))
 
     def _check_controlled(self, outlook: Outlook) -> None:
         if outlook.controlled or self.config.mode is Mode.OBSERVE:
@@ -125,10 +136,11 @@ class Conduct:
     def advance(self, event: Event) -> None:
         """Tell the trial an event, and do what it decides; what was decided before comes first."""
         self.finish()
-        if self.decision.todo:
-            return  # «finish» tries again, then a new snapshot
         before = self.decision.trial
-        self._do(lambda: advance(before, event, self._policy, self))
+        told = overtaking(self.decision, event, self._policy) if self.decision.todo else event
+        if told is None:
+            return  # «finish» tries again, then a new snapshot
+        self._do(lambda: advance(before, told, self._policy, self))
         self._moved(before)
 
     @property
@@ -170,7 +182,9 @@ class Conduct:
         return False
 
     def _unfinished(self, error: TrialbootError) -> bool:
-        self._telling.note("decision", f"{error}; tried again every {TRY_AGAIN:.0f} s")
+        # What could not be remembered is told until something is.
+        source = "record" if isinstance(error, StoreError) else "decision"
+        self._telling.note(source, f"{error}; tried again every {TRY_AGAIN:.0f} s")
         self._loop.set_timer("finish", TRY_AGAIN)
         return False
 
@@ -190,6 +204,13 @@ class Conduct:
     def save(self, decision: Decision) -> None:
         """Remember durably."""
         store.save_decision(self._host, decision)
+        self._telling.clear("record")
+        self.decision = decision
+
+    def hold(self, decision: Decision) -> None:
+        """Remember for this boot alone."""
+        self._telling.note("record", "the disk takes no record: this trial is held in memory")
+        store.hold_decision(self._host, decision)
         self.decision = decision
 
     def pin(self, decision: Decision, actions: Sequence[Action]) -> None:
@@ -274,8 +295,8 @@ def _pin_error(told: store.Trouble | Unknown | None, result: str) -> TrialbootEr
 
 
 def _keeps(decision: Decision) -> bool:
-    """Tell whether the vault is asked for a boot set; for a rollback it is not."""
-    return any(isinstance(action, Keep | PinKnownGood) for action in decision.todo)
+    """Tell whether the vault is asked for a boot set."""
+    return any(isinstance(action, Keep | PinKnownGood | Secure) for action in decision.todo)
 
 
 def _end_of(before: Trial, after: Trial) -> str:

@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from trialboot import journal, report, statefile
 from trialboot.core.facts import Unknown
+from trialboot.errors import StoreError
 from trialboot.host import Host
 from trialboot.loop import Loop
 from trialboot.writers import store
@@ -59,7 +61,9 @@ class Telling:
         """Add to a counter of the metrics; an empty name is none."""
         if name and by:
             self.counters[name] = self.counters.get(name, 0) + by
-            store.save(self._host, store.COUNTERS, tuple(self.counters.items()))
+            # A full disk costs a number, and nothing of what is counted.
+            with suppress(StoreError):
+                store.save(self._host, store.COUNTERS, tuple(self.counters.items()))
 
     def status(self) -> str:
         """Give the state as JSON."""

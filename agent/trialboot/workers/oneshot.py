@@ -22,9 +22,14 @@ def run(worker: str, work: Callable[[Host], None]) -> int:
     return 0
 
 
-def _leave(host: Host, worker: str, error: TrialbootError) -> None:
-    trouble = store.Trouble(kind=type(error).__name__, why=str(error))
+def spare(remember: Callable[[], object]) -> None:
+    """Remember what only people, or speed, would miss: a full disk must not cost the answer."""
     try:
-        store.save(host, store.trouble_of(worker), trouble, mode=0o644)
+        remember()
     except StoreError as full:
         sys.stderr.write(f"{full}\n")
+
+
+def _leave(host: Host, worker: str, error: TrialbootError) -> None:
+    trouble = store.Trouble(kind=type(error).__name__, why=str(error))
+    spare(lambda: store.save(host, store.trouble_of(worker), trouble, mode=0o644))

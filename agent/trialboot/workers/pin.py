@@ -22,11 +22,12 @@ from trialboot.core.actions import (
     Keep,
     Mend,
     PinKnownGood,
+    Secure,
     Unpin,
 )
 from trialboot.core.bootset import BootSet, shown
 from trialboot.core.facts import Unknown
-from trialboot.core.menu import KNOWN_GOOD, MenuEntry
+from trialboot.core.menu import KNOWN_GOOD, Menu, MenuEntry, next_entry
 from trialboot.core.trial import Choice, Trial
 from trialboot.core.uki import UnifiedImage
 from trialboot.errors import HostError, LoaderError, StoreError, VaultError, VaultRoomError
@@ -42,7 +43,7 @@ _UNPACKED: Final = f"{store.STATE}/unpacked"
 
 
 def work(host: Host) -> None:
-    """Perform what the decision on disk has for this worker."""
+    """Perform what the decision has for this worker."""
     decision = store.load_decision(host)
     loader = loader_of(host, read_menu(host))
     if isinstance(loader, Unknown):
@@ -79,6 +80,8 @@ def perform(host: Host, loader: Loader, action: Action, cache: Cache) -> None:
             _pin(host, loader, boot_set)
         case Mend(boot_set):
             _mend(host, loader, boot_set, cache)
+        case Secure(boot_set):
+            _secure(host, loader, boot_set)
         case BootOnce(entry):
             loader.boot_once(entry)
         case ForgetOnce():
@@ -186,6 +189,36 @@ def _mend(host: Host, loader: Loader, boot_set: BootSet, cache: Cache) -> None:
     finally:
         # One does not wait for the other: a known-good without its modules still has its initrd.
         _boot_kept(host, loader, boot_set)
+
+
+def _secure(host: Host, loader: Loader, boot_set: BootSet) -> None:
+    """Make sure, before an automatic reboot, that it ends on this kept boot set.
+
+    Damaged files (`VaultError`) are never left out: what would boot has not proven itself. A
+    write that fails (`LoaderError`: a full or read-only /boot, a broken environment block) is,
+    where what is on disk leads there all the same: the default was set and read back when the
+    trial was armed, and the loader itself has consumed the one-shot. Where it leads elsewhere, or
+    is not understood, there is no reboot: it might end nowhere, the daemon asks again.
+    """
+    bootsets.verify(host, boot_set.fingerprint)
+    try:
+        loader.forget_once()
+        _boot_kept(host, loader, boot_set)
+    except LoaderError as error:
+        sys.stderr.write(f"before the rollback: {error}\n")
+    _check_way_back(host, loader.state(), boot_set)
+
+
+def _check_way_back(host: Host, menu: Menu, boot_set: BootSet) -> None:
+    reached = next_entry(menu)
+    if isinstance(reached, Unknown):
+        raise LoaderError(f"a restart may not end on the known-good: {reached.why}")
+    if reached.entry.entry != KNOWN_GOOD or menu.known_good != boot_set.fingerprint:
+        raise LoaderError(f"a restart would end on «{reached.entry.entry}»: {reached.why}")
+    for file in (reached.entry.kernel, *reached.entry.initrds):
+        place = host_path(host, file)
+        if isinstance(place, Unknown):
+            raise LoaderError(f"a restart may not end on the known-good: {place.why}")
 
 
 def _boot_kept(host: Host, loader: Loader, boot_set: BootSet) -> None:

@@ -7,6 +7,7 @@ from trialboot import lookahead, snapshot
 from trialboot.core.facts import Package, Unknown
 from trialboot.core.outlook import Outlook, Snapshot
 from trialboot.core.packagechange import PackageChange, difference
+from trialboot.errors import StoreError
 from trialboot.host import Host
 from trialboot.workers import oneshot
 from trialboot.writers import contentcache, store
@@ -20,16 +21,19 @@ def work(host: Host) -> None:
     cache = contentcache.load(host)
     taken = snapshot.take(host, cache)
     outlook = lookahead.look_ahead(host, decision.trial, taken, cache)
-    contentcache.save(host, cache)
+    oneshot.spare(lambda: contentcache.save(host, cache))
     store.save(host, store.OUTLOOK, _with_packages(host, outlook, taken), mode=0o644)
-    store.save(host, SNAPSHOT, taken)
+    oneshot.spare(lambda: store.save(host, SNAPSHOT, taken))
 
 
 def _with_packages(host: Host, outlook: Outlook, taken: Snapshot) -> Outlook:
     """Add what came and went since the list that the daemon accepted last."""
     if isinstance(taken.packages, Unknown):
         return replace(outlook, packages=taken.packages, condition=taken.condition)
-    store.save(host, store.PACKAGES_SEEN, taken.packages)
+    try:
+        store.save(host, store.PACKAGES_SEEN, taken.packages)
+    except StoreError as full:
+        return replace(outlook, packages=Unknown(str(full)), condition=taken.condition)
     changed = _difference(host, taken.packages)
     return replace(outlook, packages=changed, condition=taken.condition)
 

@@ -4,7 +4,8 @@ import sys
 
 from trialboot import verification
 from trialboot.config import read_config
-from trialboot.core.facts import Unknown
+from trialboot.core.facts import Observation, Unknown
+from trialboot.core.outlook import Judgement
 from trialboot.host import Host
 from trialboot.readers.ebpf_objects import read_objects
 from trialboot.workers import oneshot
@@ -20,15 +21,19 @@ EBPF = f"{store.STATE}/ebpf.json"
 def work(host: Host) -> None:
     """Leave the verdict for the daemon."""
     judgement, seen = verification.verify(host, read_config(host), _say)
+    objects = read_objects(host)
+    told = verification.with_headroom(judgement, objects)
+    store.save(host, store.JUDGEMENT, told, mode=0o644)
+    oneshot.spare(lambda: _learn(host, judgement, seen))
+    oneshot.spare(lambda: verification.remember_proof(host, judgement))
+    oneshot.spare(lambda: store.save(host, NETWORK, seen))
+    oneshot.spare(lambda: store.save(host, EBPF, objects))
+
+
+def _learn(host: Host, judgement: Judgement, seen: Observation) -> None:
     learned = verification.learn_from(host, judgement, seen)
     if isinstance(learned, Unknown):
         _say(f"nothing was learned from this boot: {learned.why}")
-    verification.remember_proof(host, judgement)
-    store.save(host, NETWORK, seen)
-    objects = read_objects(host)
-    store.save(host, EBPF, objects)
-    told = verification.with_headroom(judgement, objects)
-    store.save(host, store.JUDGEMENT, told, mode=0o644)
 
 
 def _say(text: str) -> None:

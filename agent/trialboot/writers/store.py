@@ -33,6 +33,7 @@ PACKAGES_SEEN: Final = f"{STATE}/packages-seen.json"
 """The one that the last snapshot found."""
 
 _DECISION: Final = f"{STATE}/decision.json"
+_HELD: Final = f"{RUN}/decision.json"
 WISH: Final = f"{STATE}/wish.json"
 _DELIVERED: Final = f"{STATE}/delivered.json"
 CONTRACTS_KEPT: Final = 3
@@ -100,10 +101,19 @@ def _unwrapped(whole: Any) -> Any:
 def save_decision(host: Host, decision: Decision) -> None:
     """Remember a decision before its first effect."""
     save(host, _DECISION, decision)
+    host.path(_HELD).unlink(missing_ok=True)
+
+
+def hold_decision(host: Host, decision: Decision) -> None:
+    """Remember for this boot alone a decision that the disk does not take."""
+    save(host, _HELD, decision)
 
 
 def read_decision(host: Host) -> Decision | Unknown | None:
     """Look at the last decision, and change nothing: for who is not the daemon."""
+    held = load(host, _HELD, Decision)
+    if isinstance(held, Decision):
+        return held
     return load(host, _DECISION, Decision)
 
 

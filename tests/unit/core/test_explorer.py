@@ -31,8 +31,9 @@ class Explorer:
         for words, world in self.model.roots():
             self.came[world] = (words, None)
             edge.append(world)
-        for _ in range(depth):
-            edge = [after for world in edge for after in self._new_worlds(world)]
+        for step in range(depth):
+            near = [world for world in edge if step < self.model.reach(world, depth)]
+            edge = [after for world in near for after in self._new_worlds(world)]
 
     def _new_worlds(self, world: World) -> list[World]:
         self.model.check_state(world)

@@ -15,6 +15,7 @@ from trialboot.core.actions import (
     Mend,
     PinKnownGood,
     Reboot,
+    Secure,
     Tell,
     Unpin,
 )
@@ -28,6 +29,7 @@ from trialboot.core.trial import (
     FALLBACK,
     MOST_ALLOWED,
     MOST_MOMENTS,
+    NOT_LOOKED_AT,
     PICKED,
     Allowed,
     Booted,
@@ -102,8 +104,8 @@ def booted(
     return Booted(at=AT, boot=boot, running=running, once_pending=pending, instead=instead)
 
 
-def seen(wanted: Choice | Unknown) -> Seen:
-    return Seen(at=AT, wanted=wanted)
+def seen(wanted: Choice | Unknown, once: Choice | Unknown | None = NOT_LOOKED_AT) -> Seen:
+    return Seen(at=AT, wanted=wanted, once=once)
 
 
 def judged(verdict: Verdict, boot: BootId = HERE) -> Judged:
@@ -123,7 +125,12 @@ def words(action: Action) -> str:
     match action:
         case Tell(wish=wish):
             return CORDON if wish.cordoned else UNCORDON
-        case Keep(boot_set=kept) | PinKnownGood(boot_set=kept) | Mend(boot_set=kept):
+        case (
+            Keep(boot_set=kept)
+            | PinKnownGood(boot_set=kept)
+            | Mend(boot_set=kept)
+            | Secure(boot_set=kept)
+        ):
             return f"{type(action).__name__} {kept.kernel}"
         case BootOnce(entry=entry):
             return f"BootOnce {entry}"
@@ -361,6 +368,87 @@ TABLE: dict[str, tuple[Trial, Event, Phase, list[str]]] = {
     ),
     "allow, nothing is refused": (STEADY, ALLOW, Phase.STEADY, NOTHING),
     "allow": (replace(STEADY, refused=REFUSED), ALLOW, Phase.STEADY, NOTHING),
+    # the one-shot
+    "steady, a one-shot of the operator's": (
+        replace(STEADY, condemned=(condemned(NEW),)),
+        seen(GOOD, OTHER),
+        Phase.STEADY,
+        NOTHING,
+    ),
+    "steady, a one-shot leads to a condemned one": (
+        replace(STEADY, condemned=(condemned(NEW),)),
+        seen(GOOD, NEW),
+        Phase.STEADY,
+        ["ForgetOnce"],
+    ),
+    "recovered, a one-shot leads to the condemned one": (
+        RECOVERED,
+        seen(BLIND, NEW),
+        Phase.RECOVERED,
+        ["ForgetOnce"],
+    ),
+    "stranded, a one-shot leads to the condemned one": (
+        STRANDED,
+        seen(NEW, NEW),
+        Phase.STRANDED,
+        ["ForgetOnce"],
+    ),
+    "recovered, a new change replaces the one-shot": (
+        RECOVERED,
+        seen(OTHER, NEW),
+        Phase.ARMED,
+        ["PinKnownGood good", "Keep other", "BootOnce other"],
+    ),
+    "armed, its one-shot is there": (WAITING, seen(NEW, NEW), Phase.ARMED, NOTHING),
+    "armed, its one-shot is gone": (WAITING, seen(NEW, None), Phase.ARMED, PIN_AND_TRY),
+    "armed, its one-shot is gone, and what is wanted is not known": (
+        WAITING,
+        seen(BLIND, None),
+        Phase.ARMED,
+        PIN_AND_TRY,
+    ),
+    "armed, the operator boots another once": (
+        WAITING,
+        seen(NEW, OTHER),
+        Phase.ARMED,
+        NOTHING,
+    ),
+    "armed, its one-shot is gone, and it may be what runs": (
+        replace(WAITING, running=None),
+        seen(NEW, None),
+        Phase.ARMED,
+        NOTHING,
+    ),
+    "armed, a condemned one would boot once": (
+        replace(WAITING, condemned=(condemned(OTHER),)),
+        seen(NEW, OTHER),
+        Phase.ARMED,
+        PIN_AND_TRY,
+    ),
+    "armed and undone, a condemned one would boot once": (
+        replace(WAITING, condemned=(condemned(OTHER),)),
+        seen(GOOD, OTHER),
+        Phase.STEADY,
+        ["ForgetOnce"],
+    ),
+    "on trial, a condemned one would boot once": (
+        replace(TRYING, condemned=(condemned(OTHER),)),
+        seen(NEW, OTHER),
+        Phase.TRIAL,
+        ["ForgetOnce"],
+    ),
+    "a one-shot while nothing is pinned": (
+        replace(STEADY, pinned=False, condemned=(condemned(NEW),)),
+        seen(GOOD, NEW),
+        Phase.STEADY,
+        NOTHING,
+    ),
+    # a boot by kexec: nobody knows what it loaded
+    "kexec, steady": (STEADY, booted(BLIND), Phase.STEADY, NOTHING),
+    "kexec, on trial": (TRYING, booted(BLIND), Phase.TRIAL, NOTHING),
+    "kexec, condemned": (LEAVING, booted(BLIND), Phase.CONDEMNED, NOTHING),
+    "kexec, recovered": (RECOVERED, booted(BLIND), Phase.RECOVERED, NOTHING),
+    "kexec, stranded": (STRANDED, booted(BLIND), Phase.STRANDED, NOTHING),
     # damage
     "steady, the known-good is damaged": (STEADY, DAMAGED, Phase.STEADY, ["Mend good"]),
     "trial, the known-good is damaged": (TRYING, DAMAGED, Phase.TRIAL, ["Mend good"]),
@@ -409,7 +497,7 @@ TABLE: dict[str, tuple[Trial, Event, Phase, list[str]]] = {
         TRYING,
         judged(WORSE),
         Phase.CONDEMNED,
-        [*FAILED, f"Reboot {HERE}"],
+        [CORDON, "Secure good", f"Reboot {HERE}"],
     ),
     "trial, unsure": (TRYING, judged(UNSURE), Phase.TRIAL, [CORDON]),
     "trial, the verdict on another boot": (
@@ -466,7 +554,26 @@ TABLE: dict[str, tuple[Trial, Event, Phase, list[str]]] = {
         NOTHING,
     ),
     "unkept, on trial": (TRYING, UNKEPT, Phase.TRIAL, NOTHING),
-    "unkept, condemned": (BACK, UNKEPT, Phase.CONDEMNED, NOTHING),
+    "unkept, condemned, and the known-good runs": (BACK, UNKEPT, Phase.CONDEMNED, NOTHING),
+    "not secured, and there was one before": (
+        replace(LEAVING, previous=OTHER.boot_set),
+        UNKEPT,
+        Phase.CONDEMNED,
+        [CORDON, "Secure other", f"Reboot {HERE}"],
+    ),
+    "not secured, and there was none before": (LEAVING, UNKEPT, Phase.STRANDED, FAILED),
+    "not secured, and the one before is condemned": (
+        replace(LEAVING, previous=NEW.boot_set),
+        UNKEPT,
+        Phase.STRANDED,
+        FAILED,
+    ),
+    "not secured, and the reboot was made": (
+        replace(LEAVING, previous=OTHER.boot_set),
+        UNKEPT_LATER,
+        Phase.CONDEMNED,
+        NOTHING,
+    ),
     "unkept, recovered": (RECOVERED, UNKEPT, Phase.RECOVERED, NOTHING),
     "unkept, stranded": (STRANDED, UNKEPT, Phase.STRANDED, NOTHING),
     # the operator
@@ -624,6 +731,55 @@ def test_the_operators_leave_is_remembered_for_a_few_boot_sets() -> None:
     assert trial.allowed[-1] == boot_set(str(MOST_ALLOWED + 2)).fingerprint
 
 
+def test_a_one_shot_that_is_put_right_is_told() -> None:
+    marked = replace(STEADY, condemned=(condemned(NEW),))
+    assert last_line(step(marked, seen(GOOD, NEW), ARMED)) == (
+        "a one-shot led to 6.1-new, which is condemned: taken back («trialboot retry» first)"
+    )
+    gone = step(WAITING, seen(NEW, None), ARMED)
+    assert last_line(gone) == "the one-shot for 6.1-new was gone: set again"
+    assert gone.trial.candidate == NEW
+
+
+def test_a_damaged_known_good_is_replaced_by_the_one_before_it_and_told_loudly() -> None:
+    decision = step(replace(LEAVING, previous=OTHER.boot_set), UNKEPT, ARMED)
+    after = decision.trial
+    assert (after.known_good, after.previous) == (OTHER.boot_set, None)
+    assert last_line(decision) == (
+        "6.1-other is the known-good again, for the known-good 6.1-good is damaged: "
+        "needs 90 MiB, /boot has 3 MiB free"
+    )
+    assert wish_of(decision).reason == "KnownGoodDamaged"
+    assert Reboot("bad", HERE) in decision.todo
+    # That one is damaged too.
+    again = step(after, UNKEPT, ARMED)
+    assert again.trial.phase is Phase.STRANDED
+    assert last_line(again).endswith("; no further reboot will be made")
+
+
+def test_in_observe_mode_a_damaged_known_good_reboots_nobody() -> None:
+    decision = step(replace(LEAVING, previous=OTHER.boot_set), UNKEPT, OBSERVE)
+    assert (decision.trial.phase, decision.todo) == (Phase.CONDEMNED, ())
+    assert decision.trial.known_good == GOOD.boot_set
+
+
+def test_a_trial_without_a_known_good_is_condemned_and_not_left() -> None:
+    assert outcome(replace(TRYING, known_good=None), judged(WORSE)) == (Phase.CONDEMNED, FAILED)
+
+
+def test_a_boot_by_kexec_is_judged_and_ends_nothing() -> None:
+    for trial in (WAITING, TRYING, LEAVING, RECOVERED, STRANDED):
+        unknown = step(trial, booted(BLIND), ARMED).trial
+        for verdict in (SOUND, WORSE, UNSURE):
+            decision = step(unknown, judged(verdict, LATER), ARMED)
+            assert decision.trial.phase is trial.phase
+            assert {words(action) for action in decision.todo} <= {CORDON, UNCORDON}
+        # Nothing is armed or undone under it; the next boot by the loader tells.
+        assert step(unknown, seen(OTHER), ARMED) == Decision(trial=unknown)
+    left = step(step(TRYING, booted(BLIND), ARMED).trial, booted(GOOD, HERE), ARMED)
+    assert left.trial.phase is Phase.CONDEMNED
+
+
 def test_damage_is_told_once_and_mended_each_time() -> None:
     once = step(STEADY, DAMAGED, ARMED)
     assert last_line(once) == (
@@ -779,7 +935,7 @@ def test_a_recovered_node_that_was_unpinned_does_not_earn_what_runs() -> None:
 def test_unsure_rolls_back_only_where_the_operator_says_so() -> None:
     assert outcome(TRYING, judged(UNSURE), EAGER) == (
         Phase.CONDEMNED,
-        [*FAILED, f"Reboot {HERE}"],
+        [CORDON, "Secure good", f"Reboot {HERE}"],
     )
 
 
@@ -999,7 +1155,7 @@ EVENTS = st.one_of(
         pending=st.booleans(),
         instead=st.sampled_from(["", PICKED, FALLBACK]),
     ),
-    st.builds(seen, WANTED),
+    st.builds(seen, WANTED, WANTED | st.none()),
     st.builds(judged, st.sampled_from([SOUND, WORSE, UNSURE]), st.sampled_from([HERE, LATER])),
     st.just(UNKEPT),
     st.just(RETRY),
@@ -1032,8 +1188,14 @@ def test_a_reboot_only_ever_ends_a_trial(trial: Trial, event: Event, policy: Pol
     if any(isinstance(action, Reboot) for action in after.todo):
         assert policy.armed
         assert not trial.report_only
-        assert (trial.phase, after.trial.phase) == (Phase.TRIAL, Phase.CONDEMNED)
+        came = trial.phase is Phase.TRIAL or (
+            trial.phase is Phase.CONDEMNED and isinstance(event, Unkept)
+        )
+        assert came
+        assert after.trial.phase is Phase.CONDEMNED
         assert trial.running is not None
+        assert isinstance(after.todo[-2], Secure), "a reboot into what was not checked"
+        assert after.todo[-2].boot_set == after.trial.known_good
 
 
 @DEEP
@@ -1084,7 +1246,8 @@ def test_the_record_knows_the_cordon(trial: Trial, event: Event, policy: Policy)
 @given(TRIALS, POLICIES)
 def test_what_is_not_kept_touches_no_more_of_the_host(trial: Trial, policy: Policy) -> None:
     after = step(trial, UNKEPT, policy)
-    assert {words(action) for action in after.todo} <= {"ForgetOnce", UNCORDON}
+    if trial.phase is not Phase.CONDEMNED:
+        assert {words(action) for action in after.todo} <= {"ForgetOnce", UNCORDON}
     assert after.trial.condemned == trial.condemned
     assert after.trial.running == trial.running
 

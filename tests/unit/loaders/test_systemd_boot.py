@@ -253,7 +253,7 @@ def test_bytes_that_are_no_text_stay_on_the_command_line(tmp_path: Path) -> None
     host = controlled_systemd_boot(tmp_path)
     kept = replace(boot_set(host), command_line="root=UUID=a x=\udcff")
     bootsets.keep(host.host, kept, sources("/boot/efi"))
-    SystemdBoot(host.host).install(kept.fingerprint, kept, "")
+    SystemdBoot(host.host).install(parts.boot_files(host.host, kept.fingerprint))
     assert b"x=\xff trialboot.boot=" in (tmp_path / f"boot/efi/loader/entries/{OURS}").read_bytes()
 
 

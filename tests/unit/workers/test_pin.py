@@ -3,7 +3,7 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,16 +28,19 @@ from trialboot.core.actions import (
     Mend,
     PinKnownGood,
     Reboot,
+    Secure,
     Tell,
     Unpin,
 )
 from trialboot.core.bootset import BootSet, KeptBoot, initrd_identity, tree_identity
 from trialboot.core.facts import BootId, EntryId, Unknown
+from trialboot.core.grub import format_environment
 from trialboot.core.menu import KNOWN_GOOD, Menu, next_entry
 from trialboot.core.node import Wish
 from trialboot.core.protection import Level, Protection
 from trialboot.core.trial import Choice, Decision, Trial
 from trialboot.errors import LoaderError, VaultError, VaultRoomError
+from trialboot.loaders.environment_block import EnvironmentBlock
 from trialboot.loaders.grub import Grub
 from trialboot.loaders.interface import Loader
 from trialboot.loaders.systemd_boot import SystemdBoot
@@ -249,6 +252,101 @@ def test_the_known_good_never_goes_for_room_and_nothing_is_kept_by_half(
     assert bootsets.kept(node.host) == (good.fingerprint,)
     bootsets.verify(node.host, good.fingerprint)
     assert not list(tmp_path.rglob(".*.draft"))
+
+
+# --- before a rollback --------------------------------------------------------------------------
+
+
+class ReadOnlyBlock(EnvironmentBlock):
+    """An environment block that cannot be written."""
+
+    def write(self, values: Mapping[str, str]) -> None:
+        del values
+        raise LoaderError("grubenv: Read-only file system")
+
+
+class ReadOnly(Grub):
+    """A GRUB whose environment block cannot be written."""
+
+    @property
+    def block(self) -> EnvironmentBlock:
+        return ReadOnlyBlock(self.host)
+
+
+def pinned(node: Node) -> BootSet:
+    """Keep and pin a boot set, as it was done when the trial was armed."""
+    wanted = keep(node)
+    for action in (wanted, PinKnownGood(wanted.boot_set)):
+        pin.perform(node.host, Grub(node.host), action, {})
+    return wanted.boot_set
+
+
+def reached(node: Node) -> str:
+    found = next_entry(Grub(node.host).state())
+    assert not isinstance(found, Unknown)
+    return found.entry.entry
+
+
+def test_a_rollback_is_secured_whatever_was_done_to_default_and_one_shot(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    good = pinned(node)
+    Grub(node.host).point(default=EntryId(OLD), once=EntryId(SIMPLE))
+    for _ in range(2):
+        pin.perform(node.host, Grub(node.host), Secure(good), {})
+        assert (reached(node), Grub(node.host).state().once) == (KNOWN_GOOD, "")
+
+
+def test_no_rollback_ends_on_damaged_files(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    good = pinned(node)
+    kept = tmp_path / "boot/trialboot" / good.fingerprint / "initrd.img"
+    kept.unlink()
+    kept.write_text("damaged")
+    loader = Recorder(node)
+    with pytest.raises(VaultError, match=r"initrd\.img"):
+        pin.perform(node.host, loader, Secure(good), {})
+    assert loader.done == []
+
+
+@pytest.mark.parametrize("block", [None, b"", b"garbage", "as it was"])
+def test_a_block_that_takes_no_write_holds_no_rollback_up_where_it_leads_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], block: bytes | str | None
+) -> None:
+    node = make_node(tmp_path)
+    good = pinned(node)
+    file = tmp_path / "boot/grub/grubenv"
+    if isinstance(block, bytes):
+        file.write_bytes(block)
+    elif block is None:
+        file.unlink()
+    else:
+        Grub(node.host).boot_once(EntryId(OLD))
+        Grub(node.host).forget_once()
+    pin.perform(node.host, ReadOnly(node.host), Secure(good), {})
+    assert capsys.readouterr().err in {"", "before the rollback: grubenv: Read-only file system\n"}
+    assert reached(node) == KNOWN_GOOD
+
+
+def test_no_rollback_where_a_restart_would_end_elsewhere_and_that_cannot_be_put_right(
+    tmp_path: Path,
+) -> None:
+    node = make_node(tmp_path)
+    good = pinned(node)
+    Grub(node.host).boot_once(EntryId(OLD))
+    with pytest.raises(LoaderError, match=f"a restart would end on «{OLD}»"):
+        pin.perform(node.host, ReadOnly(node.host), Secure(good), {})
+    node.write("/boot/grub/grubenv", format_environment({"saved_entry": "1st"}).decode())
+    with pytest.raises(LoaderError, match=r"may not end on the known-good: .*digit"):
+        pin.perform(node.host, ReadOnly(node.host), Secure(good), {})
+
+
+def test_no_rollback_where_the_entry_names_files_that_are_not_there(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    good = pinned(node)
+    menu = tmp_path / "boot/grub/grub.cfg"
+    menu.write_text(menu.read_text().replace(f"{good.fingerprint}/vmlinuz", "gone/vmlinuz"))
+    with pytest.raises(LoaderError, match="gone/vmlinuz is neither below /boot nor below /"):
+        pin.perform(node.host, Recorder(node), Secure(good), {})
 
 
 # --- modules, and what apt is told --------------------------------------------------------------
