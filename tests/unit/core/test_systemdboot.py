@@ -236,7 +236,9 @@ def test_what_a_boot_entry_cannot_say_is_not_written(options: str) -> None:
 @given(st.text(max_size=80) | st.text("ab =\"'\\\t\n\r#", max_size=20))
 def test_any_command_line_is_written_as_it_is_or_not_at_all(line: str) -> None:
     try:
-        text = known_good_file("/trialboot/ab", "6.1", ["initrd.img"], line)
+        text = known_good_file(
+            "6.1", "/trialboot/ab/vmlinuz", ["/trialboot/ab/initrd.img"], line
+        )
     except ValueError:
         return
     menu = menu_of([EntryFile(name=OURS, text=text)], [], Choices())

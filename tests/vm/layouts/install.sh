@@ -9,7 +9,9 @@ export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
 
 HERE=$(dirname "$0")
 TARGET=/target
+# shellcheck disable=SC2034  # layouts use them
 NEW0=/dev/disk/by-id/virtio-new0
+# shellcheck disable=SC2034
 NEW1=/dev/disk/by-id/virtio-new1
 OWN_SOURCES=/etc/apt/sources.list.d/packages.list
 PACKAGES=
