@@ -162,7 +162,9 @@ def _unprotected_lines(state: Mapping[str, Any]) -> list[str]:
     protection = (state["next"] or {}).get("protection")
     if state["phase"] != Phase.ARMED or not protection or not protection["reasons"]:
         return []
-    return [f"Protection is {protection['level']}: {'; '.join(protection['reasons'])}."]
+    first, *others = protection["reasons"]
+    more = f" (and {len(others)} more: trialboot doctor)" if others else ""
+    return [f"Protection is {protection['level']}: {first}{more}."]
 
 
 def _held_lines(state: Mapping[str, Any]) -> list[str]:

@@ -472,6 +472,11 @@ def test_before_a_trial_it_is_told_what_would_not_be_undone() -> None:
     assert not any("Protection" in line for line in screens.next_lines(armed))
     weak = state(trial(Phase.ARMED))
     assert screens.reboot_lines(weak)[1:] == ["Protection is panic-only: no watchdog."]
+    two = Protection(level=Level.USERSPACE_ONLY, reasons=("no panic=", "no watchdog"))
+    weaker = state(trial(Phase.ARMED), outlook=outlook(protection=two))
+    assert screens.reboot_lines(weaker)[1:] == [
+        "Protection is userspace-only: no panic= (and 1 more: trialboot doctor)."
+    ]
     assert screens.reboot_lines(state(trial(Phase.STEADY)))[1:] == []
     assert screens.reboot_lines(state(trial(Phase.ARMED), outlook=None))[1:] == []
     unknown = outlook(changes=Unknown("no menu"), sentence="It is not known.")
