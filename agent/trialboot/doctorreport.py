@@ -13,6 +13,7 @@ def as_json(found: Diagnosis) -> dict[str, Any]:
     return {
         "level": "unknown" if isinstance(found.level, Unknown) else str(found.level),
         "reasons": list(found.reasons),
+        "notes": list(found.notes),
         "as_root": found.as_root,
         "rows": [
             {
@@ -34,6 +35,7 @@ def doctor_lines(found: Diagnosis) -> list[str]:
         *blind,
         f"protection: {level}",
         *(f"  - {reason}" for reason in found.reasons),
+        *(f"  note: {note}" for note in found.notes),
         *(line for state in State for line in _state_lines(found, state)),
     ]
 

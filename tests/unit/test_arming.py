@@ -88,12 +88,21 @@ def test_doctors_json_has_every_row(tmp_path: Path, capsys: pytest.CaptureFixtur
     host = host_at(tmp_path)
     assert cli.main(["doctor", "--json"], host) == 0
     found = json.loads(capsys.readouterr().out)
-    assert set(found) == {"format", "level", "reasons", "as_root", "rows"}
+    assert set(found) == {"format", "level", "reasons", "notes", "as_root", "rows"}
     assert (found["format"], found["level"]) == (1, "panic-only")
     assert found["as_root"] is (os.geteuid() == 0)
     for row in found["rows"]:
         assert set(row) == {"subject", "state", "found", "remedy"}
         assert row["subject"] in ROWS
+
+
+def test_doctor_tells_what_does_not_lower_the_level_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host = host_at(tmp_path)
+    host.path("/proc/self/mountinfo").write_text(RAID.replace("9:0", "8:2").replace("ext4", "xfs"))
+    assert cli.main(["doctor"], host) == 0
+    assert "  note: GRUB does not replay the log of xfs" in capsys.readouterr().out
 
 
 def test_doctor_tells_scripts_by_its_code_only_if_asked(tmp_path: Path) -> None:

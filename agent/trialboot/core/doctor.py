@@ -48,6 +48,8 @@ class Diagnosis:
     level: Level | Unknown
     reasons: tuple[str, ...]
     """Why it is not more."""
+    notes: tuple[str, ...]
+    """What does not lower it and should be known."""
     rows: tuple[Row, ...]
     """The worst first."""
     as_root: bool = True
@@ -65,6 +67,7 @@ def diagnose(seen: Examined) -> Diagnosis:
     return Diagnosis(
         level=found.level if isinstance(found, Protection) else found,
         reasons=found.reasons if isinstance(found, Protection) else (found.why,),
+        notes=found.notes if isinstance(found, Protection) else (),
         rows=tuple(sorted(rows, key=lambda row: order.index(row.state))),
         as_root=seen.as_root,
     )
