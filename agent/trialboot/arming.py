@@ -51,8 +51,9 @@ def arm(host: Host, accepted: str | None) -> int:
     # What arming is to write, so that a wrong mode is no reason to refuse it.
     config = parse_config(with_mode(_text(host), Mode.ARMED))
     found = diagnose(examine(host))
-    if not isinstance(found.level, Level) or against_arming(found):
-        for line in row_lines(found.blocking):
+    against = against_arming(found)
+    if not isinstance(found.level, Level) or against:
+        for line in row_lines(found.blocking) or against:
             tell(line)
         raise LoaderError("not armed: this host could not undo a trial; see «trialboot doctor»")
     least = _least(config, found.level, found.reasons, accepted)

@@ -88,10 +88,9 @@ def _protecting(verbs: Any) -> None:
         help="end with 1 if no change would be tried on this host, 2 if that is not known",
     )
     settings = [str(setting) for setting in Setting]
-    judging.add_argument(
-        "--set", choices=settings, help="write this setting, in a file of its own"
-    )
-    judging.add_argument("--unset", choices=settings, help="remove that file again")
+    change = judging.add_mutually_exclusive_group()
+    change.add_argument("--set", choices=settings, help="write this setting, in a file of its own")
+    change.add_argument("--unset", choices=settings, help="remove that file again")
     arming = _verb(verbs, "arm", _arm, "let trialboot act: changed boots become trials")
     arming.add_argument(
         "--accept-protection",

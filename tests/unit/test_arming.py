@@ -173,6 +173,20 @@ def test_a_host_whose_level_is_not_known_is_not_armed(tmp_path: Path) -> None:
     assert not host.exists(PATH)
 
 
+def test_a_level_that_cannot_be_told_is_said_to_be_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host = host_at(tmp_path)
+    host.path("/boot/grub/grubenv").mkdir()
+    assert cli.main(["arm"], host) == 74
+    assert "/boot/grub/grubenv: Is a directory" in capsys.readouterr().err
+
+
+def test_set_and_unset_exclude_each_other(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["doctor", "--set", "panic", "--unset", "panic"], host_at(tmp_path))
+
+
 def test_what_would_keep_our_entry_from_being_first_keeps_a_host_from_being_armed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -310,3 +324,14 @@ def test_all_else_in_the_file_stays(parts: list[str], least: Least) -> None:
     assert (config.verify.settle_seconds, config.node.name) == (3.0, "a")
     kept = changed.splitlines()
     assert [line for line in text.splitlines() if line not in kept] == []
+
+
+@given(st.text(alphabet="[boot]=\n #'\"\\le ast_protection.fu"), st.sampled_from(Least))
+def test_whatever_the_file_says_it_comes_out_as_meant_or_not_at_all(
+    text: str, least: Least
+) -> None:
+    try:
+        changed = with_least(text, least)
+    except ConfigError:
+        return
+    assert parse_config(changed).boot.least_protection is least
