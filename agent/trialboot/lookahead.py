@@ -27,7 +27,7 @@ from trialboot.core.outlook import Outlook, Ran, Snapshot
 from trialboot.core.protection import Protection
 from trialboot.core.sentence import NOTHING_SEEN, sentence
 from trialboot.core.trial import FALLBACK, PICKED, Choice, Trial
-from trialboot.errors import ConfigError, HostError, LoaderError, StoreError, VaultError
+from trialboot.errors import ConfigError, HostError, StoreError, VaultError
 from trialboot.host import Host
 from trialboot.loaders.choice import is_controlled, loader_of
 from trialboot.loaders.interface import Loader
@@ -183,12 +183,13 @@ def _obstacles(
     if isinstance(wanted, Unknown) or isinstance(loader, Unknown) or rows == ():
         return ()  # a loader that is only read leaves the host in observe mode
     try:
-        against = against_least(able, read_config(host).boot.least_protection.level)
-        return (*against, *loader.against(wanted.entry.entry))
+        least = read_config(host).boot.least_protection.level
     except ConfigError as error:
         return (f"the least protection is not known: {error}",)
-    except LoaderError as error:
-        return (str(error),)
+    told = guarded(lambda: loader.against(wanted.entry.entry))
+    against = (told.why,) if isinstance(told, Unknown) else told
+    # A loader that lacks a one-shot says so of the host and of each entry.
+    return tuple(dict.fromkeys((*against_least(able, least), *against)))
 
 
 # --- what changes -----------------------------------------------------------------------------

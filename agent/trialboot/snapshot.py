@@ -9,7 +9,7 @@ from trialboot.core.facts import Kernel, Module, Package, Unknown
 from trialboot.core.outlook import Snapshot
 from trialboot.core.transaction import Condition
 from trialboot.covered import firmware_folder
-from trialboot.errors import HostError
+from trialboot.errors import HostError, LoaderError
 from trialboot.host import Host
 from trialboot.readers import (
     dkms,
@@ -56,7 +56,7 @@ def guarded(read: Callable[[], _T]) -> _T | Unknown:
         return read()
     except OSError as error:
         return Unknown(f"{error.filename}: {error.strerror}")
-    except HostError as error:
+    except (HostError, LoaderError) as error:
         return Unknown(str(error))
 
 

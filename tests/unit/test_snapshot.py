@@ -32,7 +32,7 @@ from trialboot.core.menu import BOOT_WORD, INSTEAD_WORD, KNOWN_GOOD
 from trialboot.core.outlook import Outlook
 from trialboot.core.protection import Protection
 from trialboot.core.trial import Choice, Trial
-from trialboot.errors import HostError, StoreError
+from trialboot.errors import HostError, LoaderError, StoreError
 from trialboot.writers import contentcache
 from trialboot.writers.vault import bootsets
 from trialboot.writers.vault.bootsets import Sources
@@ -368,6 +368,13 @@ def test_a_least_protection_that_cannot_be_read_is_not_taken_for_the_default(
     host.write(CONFIG, "[boot]\nleast = 1\n")
     (why,) = obstacles(host)
     assert "unknown key: boot.least" in why
+
+
+def test_a_loader_that_cannot_be_asked_is_not_known() -> None:
+    def ask() -> str:
+        raise LoaderError("no menu")
+
+    assert snapshot.guarded(ask) == Unknown("no menu")
 
 
 def test_without_a_change_there_is_nothing_that_could_not_be_tried(tmp_path: Path) -> None:
