@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.core.samples import boot_set
-from trialboot.core.bootset import BootSet, plain_command_line, shown, tree_identity, word_of
+from trialboot.core.bootset import (
+    BootSet,
+    KeptBoot,
+    initrd_identity,
+    plain_command_line,
+    shown,
+    tree_identity,
+    word_of,
+)
 from trialboot.core.facts import Tree, Unknown
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=6)
@@ -103,3 +111,15 @@ def test_names_and_command_lines_that_are_no_utf_8_have_an_identity() -> None:
     assert tree_identity(Tree(files=((odd, "1"),))) != tree_identity(Tree(files=(("cafe", "1"),)))
     plain = boot_set()
     assert replace(plain, command_line=odd).fingerprint != plain.fingerprint
+
+
+def test_one_initrd_is_its_own_identity_and_several_have_one_in_their_order() -> None:
+    assert [initrd_identity(()), initrd_identity(["a"])] == ["", "a"]
+    assert len({initrd_identity(names) for names in ("ab", "ba", "abc", "a")}) == 4
+
+
+def test_what_is_kept_is_booted_with_words_that_make_no_other_boot_set() -> None:
+    whole, words = boot_set(), ("trialboot.boot=f", "trialboot.modules=/m")
+    kept = KeptBoot(boot_set=whole, kernel="/k", words=words)
+    assert kept.command_line == f"{whole.command_line} trialboot.boot=f trialboot.modules=/m"
+    assert plain_command_line(kept.command_line) == whole.command_line
