@@ -23,6 +23,11 @@ def modules_folder(host: Host, release: str) -> str:
     return f"{_packaged(host, 'modules', MODULES)}/{release}"
 
 
+def second_initrd_ran(host: Host) -> bool:
+    """Tell whether this boot's initrd ran our part: not every maker of initrds has hooks."""
+    return host.exists(f"{_STATE}/second-initrd-ran")
+
+
 def _packaged(host: Host, kind: str, usual: str) -> str:
     covered = host.exists(f"{_STATE}/kept-{kind}-mounted")
     return f"{_STATE}/packaged-{kind}" if covered else usual

@@ -14,6 +14,7 @@ from trialboot.core.doctor import against_least
 from trialboot.core.facts import EntryId, Kernel, Unknown
 from trialboot.core.menu import (
     BOOT_WORD,
+    FIRMWARE_WORD,
     INSTEAD_WORD,
     KNOWN_GOOD,
     Menu,
@@ -27,6 +28,7 @@ from trialboot.core.outlook import Outlook, Ran, Snapshot
 from trialboot.core.protection import Protection
 from trialboot.core.sentence import NOTHING_SEEN, sentence
 from trialboot.core.trial import FALLBACK, PICKED, Choice, Trial
+from trialboot.covered import second_initrd_ran
 from trialboot.errors import ConfigError, HostError, StoreError, VaultError
 from trialboot.host import Host
 from trialboot.loaders.choice import is_controlled, loader_of
@@ -283,7 +285,16 @@ def _not_seen(
             ]
     told = [f"{name}: {part.why}" for name, part in parts if isinstance(part, Unknown)]
     unread = () if isinstance(wanted, Unknown) else wanted.detail.modules.unread
-    return (*told, *taken.equipment.unread, *unread)
+    return (*_not_bound(side), *told, *taken.equipment.unread, *unread)
+
+
+def _not_bound(side: BootSide) -> tuple[str, ...]:
+    """Say so where the known-good runs without the second initrd that binds its trees."""
+    asked = word_of(side.kernel.command_line, FIRMWARE_WORD)
+    if isinstance(asked, Unknown) or second_initrd_ran(side.host):
+        return ()
+    why = "its initrd runs no hook of initramfs-tools or dracut, so they may be the packages' own"
+    return (f"firmware and modules of the known-good that runs: {why}",)
 
 
 # --- what it is compared with -----------------------------------------------------------------

@@ -34,7 +34,7 @@ from trialboot.core.protection import Protection
 from trialboot.core.trial import Choice, Trial
 from trialboot.errors import HostError, LoaderError, StoreError
 from trialboot.writers import contentcache
-from trialboot.writers.vault import bootsets
+from trialboot.writers.vault import bootsets, parts
 from trialboot.writers.vault.bootsets import Sources
 
 NOTHING: Final = "The next boot changes nothing that could be seen."
@@ -495,6 +495,16 @@ def test_under_the_kept_modules_the_packages_own_tree_is_what_would_boot(tmp_pat
     host.write("/run/trialboot/kept-modules-mounted", "")
     wanted = set_of(look(host, trial).wanted)
     assert (wanted.modules != good.modules, wanted.kernel) == (True, good.kernel)
+
+
+def test_a_known_good_whose_initrd_ran_no_hook_of_ours_is_told(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    good, trial = pinned(host)
+    words = parts.boot_files(host.host, good.fingerprint).command_line
+    host.boots(OLD, boot=NEXT_BOOT, command_line=words)
+    assert look(host, trial).not_seen[0].startswith("firmware and modules of the known-good that")
+    host.write("/run/trialboot/second-initrd-ran", "")
+    assert "known-good" not in " ".join(look(host, trial).not_seen)
 
 
 def test_a_rebuilt_initrd_of_the_same_kernel_is_a_candidate_and_harms_nothing_kept(
