@@ -203,7 +203,7 @@ def test_an_environment_of_another_size_is_not_written(tmp_path: Path, size: int
     content = b"# GRUB Environment Block\n".ljust(size, b"#")
     (tmp_path / "boot/grub/grubenv").write_bytes(content)
     for act in (lambda g: g.make_default(EntryId(OLD)), Grub.forget_once, Grub.remove):
-        with pytest.raises(LoaderError, match=r"no file of 1024 bytes|more than 65536 bytes"):
+        with pytest.raises(LoaderError, match=r"no file of 1024 bytes|more than"):
             act(Grub(node.host))
     assert (tmp_path / "boot/grub/grubenv").read_bytes() == content
 
