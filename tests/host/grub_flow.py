@@ -4,6 +4,7 @@ Argument: a folder for fixed places. Prints one JSON object with what was seen.
 """
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,16 @@ from pathlib import Path
 from trialboot.content import file_sha256, read_tree
 from trialboot.core.bootset import BootSet, tree_identity
 from trialboot.core.facts import EntryId
-from trialboot.core.menu import KNOWN_GOOD, Menu, Resolved, next_entry, wanted_entry
+from trialboot.core.grub import parse_menu
+from trialboot.core.menu import (
+    BOOT_NEXT,
+    KNOWN_GOOD,
+    OWN_BLOCK,
+    Menu,
+    Resolved,
+    next_entry,
+    wanted_entry,
+)
 from trialboot.host import Host
 from trialboot.loaders.grub import Grub
 from trialboot.writers.vault import bootsets, parts
@@ -112,6 +122,18 @@ def without_kernel(fingerprint: object) -> str:
     return menu
 
 
+def carried(carrier: str) -> list[str]:
+    """Have the menu made for a carrier; give what GRUB's own check says, and what we read."""
+    script, other = Path("/boot/trialboot/known-good.sh"), "/boot/grub/other.cfg"
+    before = script.read_text(encoding="utf-8")
+    words = f"CARRIER={shlex.quote(carrier)}\nCARRIER_UUID=7B07-0071\n"
+    script.write_text(before + words, encoding="utf-8")
+    menu = parse_menu(made(other), {})
+    script.write_text(before, encoding="utf-8")
+    known = menu.carrier if isinstance(menu, Menu) else None
+    return [sh("grub-script-check", other), f"{known.kind}:{known.folder}" if known else ""]
+
+
 def environment() -> list[str]:
     return sh("grub-editenv", "/boot/grub/grubenv", "list").splitlines()
 
@@ -129,6 +151,7 @@ def flow(work: Path) -> dict[str, object]:
     ours = cfg.read_text(encoding="utf-8")
     seen["idempotent"] = made(str(cfg)) == ours
     seen["kernel_gone"] = without_kernel(seen["fingerprint"]) == own
+    seen["carried"] = [carried(f"{kind}:/boot/x y") for kind in (BOOT_NEXT, OWN_BLOCK)]
     grub.remove()
     seen["removed"] = cfg.read_text(encoding="utf-8") == own
     seen["left"] = environment()

@@ -58,6 +58,7 @@ def test_a_trial_with_the_real_tools(seen: dict[str, Any]) -> None:
         f"trialboot.firmware=/usr/lib/trialboot/kept/{fingerprint}/firmware"
     )
     assert seen["idempotent"]
+    assert seen["carried"] == [["", "boot-next:/boot/x y"], ["", "own-block:/boot/x y"]]
     assert seen["kernel_gone"], "without its kernel our script must leave the host's own menu"
     assert seen["removed"]
     assert seen["left"] == ["theirs=a b=c"]
