@@ -1,10 +1,15 @@
 """What GRUB's menu waits for: passwords, and menus without a timeout."""
 
-import pytest
+import re
+from pathlib import Path
 
-from trialboot.core.facts import EntryId
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trialboot.core.facts import EntryId, Unknown
 from trialboot.core.grub import Script, parse_menu
-from trialboot.core.menu import BOOT_NEXT, KNOWN_GOOD, Carrier, Menu
+from trialboot.core.menu import BOOT_NEXT, KNOWN_GOOD, Carrier, Menu, Resolved, next_entry
 from trialboot.core.obstacles import obstacles
 
 TIMED = "set timeout=5\n"
@@ -152,3 +157,44 @@ def test_a_carrier_that_is_not_known_is_not_understood(value: str) -> None:
     found = parse_menu(f"set trialboot_carrier='{value}'\n", {})
     assert not isinstance(found, Menu)
     assert "grub.cfg, line 1: what carries its one-shots" in found.why
+
+
+OURS = (Path(__file__).parents[1] / "loaders/debian12-grub-known-good.cfg").read_text()
+FRAGMENTS = (
+    *OURS.splitlines(),
+    *USERS.splitlines(),
+    *(RECORDFAIL % "-1").splitlines(),
+    *("else", "elif [ -s x ]; then", "fi", "}", "{", "if true; then set default=1; fi"),
+    *("set default=2", "set default=${x}", "default='a>b'", "set timeout=", "set superusers="),
+    *("source $prefix/x", ". /y", "configfile z", "blscfg", "menuentry", "submenu 'x'", "linux"),
+    *("menuentry 'a' { linux /a ; initrd /b }", "set trialboot_carrier='boot-next:/e'", "'", '"'),
+    *("function f {", "while [ -s x ]; do", "done", "load_env --file x y", "\\", "$", "# '"),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.sampled_from(FRAGMENTS), max_size=40),
+    st.dictionaries(st.sampled_from(["next_entry", "saved_entry", "recordfail"]), st.text()),
+)
+def test_any_hand_made_menu_is_understood_or_told_with_its_line(
+    lines: list[str], environment: dict[str, str]
+) -> None:
+    menu = parse_menu([Script("/boot/grub/grub.cfg", "\n".join(lines))], environment)
+    if isinstance(menu, Unknown):
+        assert re.match(r"unevaluable /boot/grub/grub\.cfg, line [1-9]\d*: .", menu.why)
+        return
+    assert isinstance(next_entry(menu), Resolved | Unknown)
+    for entry in menu.entries:
+        assert all(obstacles(menu, entry.entry))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_a_menu_that_lost_lines_never_hides_what_waits(data: st.DataObject) -> None:
+    lines = (LOCKED + OURS).splitlines()
+    lost = data.draw(st.sets(st.integers(3, len(lines) - 1), max_size=6))
+    menu = parse_menu("\n".join(line for n, line in enumerate(lines) if n not in lost), {})
+    if isinstance(menu, Menu):
+        closed = [entry for entry in menu.entries if not entry.unrestricted]
+        assert all(obstacles(menu, entry.entry) for entry in closed)
