@@ -21,7 +21,7 @@ from tests.vm.errors import InfrastructureError
 from tests.vm.image import Image, cache
 from tests.vm.machine import Extra, Firmware, Hardware, Machine
 
-_LAYOUTS = Path(__file__).parent / "layouts"
+LAYOUTS = Path(__file__).parent / "layouts"
 _PLACE = "/root/layout"
 _SIZE = "4G"
 # Copying a system and making an initrd under TCG, on a machine that others use too.
@@ -122,10 +122,10 @@ def _key(host: Host, image: Image) -> str:
 
 def _recipe(host: Host) -> list[Path]:
     """The layout, and those that it builds upon."""
-    own = _LAYOUTS / f"{host.name}.sh"
+    own = LAYOUTS / f"{host.name}.sh"
     text = own.read_text()
-    shared = [path for path in sorted(_LAYOUTS.glob("*.sh")) if f"$HERE/{path.name}" in text]
-    return [_LAYOUTS / "install.sh", own, *shared]
+    shared = [path for path in sorted(LAYOUTS.glob("*.sh")) if f"$HERE/{path.name}" in text]
+    return [LAYOUTS / "install.sh", own, *shared]
 
 
 def _forget(host: Host) -> None:

@@ -26,18 +26,6 @@ UNPROTECTED = "unprotected"
 MORE = {"separate-boot": ("boot-full-at-arming",)}
 
 
-def _cells() -> list[object]:
-    return [
-        pytest.param(
-            Cell(host, FAULTS[name]),
-            id=f"{host.name}-{name}",
-            marks=() if (host.name, name) in SMOKE else pytest.mark.long,
-        )
-        for host in HOSTS.values()
-        for name in _faults_of(host)
-    ]
-
-
 def _faults_of(host: Host) -> tuple[str, ...]:
     if host is BASE:
         return tuple(name for name in FAULTS if name != UNPROTECTED)
@@ -46,7 +34,21 @@ def _faults_of(host: Host) -> tuple[str, ...]:
     return (*EVERYWHERE, *MORE.get(host.name, ()))
 
 
-@pytest.mark.parametrize("cell", _cells())
+CELLS = [Cell(host, FAULTS[name]) for host in HOSTS.values() for name in _faults_of(host)]
+
+
+def _parameters() -> list[object]:
+    return [
+        pytest.param(
+            cell,
+            id=f"{cell.host.name}-{cell.fault.name}",
+            marks=() if (cell.host.name, cell.fault.name) in SMOKE else pytest.mark.long,
+        )
+        for cell in CELLS
+    ]
+
+
+@pytest.mark.parametrize("cell", _parameters())
 def test_a_fault_ends_on_the_known_good(
     image: Image, package: Path, tmp_path: Path, say: Say, cell: Cell
 ) -> None:
