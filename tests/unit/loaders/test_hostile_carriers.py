@@ -20,7 +20,7 @@ from trialboot.errors import LoaderError
 from trialboot.host import Host
 from trialboot.loaders.grub import Grub
 from trialboot.readers.efi import read_boot_next
-from trialboot.writers.vault import bootsets
+from trialboot.writers.vault import bootsets, parts
 
 VARIABLES = "sys/firmware/efi/efivars"
 ESP = "boot/efi/EFI"
@@ -43,7 +43,7 @@ def good() -> Path:
     grub = Grub(node.host)
     boot_set = node.boot_set()
     bootsets.keep(node.host, boot_set, node.sources())
-    grub.install(boot_set.fingerprint, boot_set, "")
+    grub.install(parts.boot_files(node.host, boot_set.fingerprint))
     grub.make_default(KNOWN_GOOD)
     grub.boot_once(EntryId(SIMPLE))
     return root
