@@ -1,104 +1,106 @@
-"""The machine is attacked at every instant: all worlds in reach, the shortest story first.
+"""No accident leads where nobody may be, and the explorer would say so if one did.
 
-Run with `pytest -s` to see how many there are; TRIALBOOT_EXPLORE_DEPTH goes deeper.
+Run with `pytest -s` to see how many worlds there are; TRIALBOOT_EXPLORE_DEPTH goes deeper.
 """
 
 import json
-import os
-from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
 
-from tests.unit.core.world import Model, World
+import pytest
+
+from tests.unit.core import world
+from tests.unit.core.explorer import DEPTH, Explorer
+from tests.unit.core.mutants import mutants_of
+from trialboot.core import machine
+from trialboot.core.actions import Secure
 from trialboot.core.record import parse, plain
 from trialboot.core.trial import Decision
-
-DEPTH = int(os.environ.get("TRIALBOOT_EXPLORE_DEPTH", "5"))
-
-
-@dataclass
-class Explorer:
-    """Breadth-first search over the model; keeps for each world how it was first reached."""
-
-    model: Model = field(default_factory=Model)
-    came: dict[World, tuple[str, World | None]] = field(default_factory=dict)
-    at_rest: set[World] = field(default_factory=set)
-    broken: dict[str, list[str]] = field(default_factory=dict)
-    """The first, and so the shortest, story for each law that was broken."""
-    transitions: int = 0
-
-    def explore(self, depth: int) -> None:
-        edge = []
-        for words, world in self.model.roots():
-            self.came[world] = (words, None)
-            edge.append(world)
-        for step in range(depth):
-            near = [world for world in edge if step < self.model.reach(world, depth)]
-            edge = [after for world in near for after in self._new_worlds(world)]
-
-    def _new_worlds(self, world: World) -> list[World]:
-        self.model.check_state(world)
-        self._note(self.story(world) if self.model.broken else [])
-        self._let_rest(world)
-        found = []
-        for words, after in self.model.moves(world):
-            self.transitions += 1
-            if self.model.broken:
-                self._note([*self.story(world), f"{words}   [{self._where(after)}]"])
-            if after not in self.came:
-                self.came[after] = (words, world)
-                found.append(after)
-        return found
-
-    def _note(self, story: list[str]) -> None:
-        for law in self.model.broken:
-            self.broken.setdefault(law, story)
-        self.model.broken.clear()
-
-    def _let_rest(self, world: World) -> None:
-        """Go on without accidents until nothing changes any more, and look at what that is."""
-        if world.running is None:
-            return
-        start, passed = world, dict[World, None]()
-        while world not in self.at_rest and world not in passed:
-            passed[world] = None
-            world = self.model.calm(world)
-        if world not in self.at_rest:
-            self.model.demand(world == [*passed][-1], "calm never comes to rest")
-            self.model.check_calm(world)
-        self.at_rest.update(passed)
-        if self.model.broken:
-            calm = [f"... calm ...   [{self._where(later)}]" for later in passed]
-            self._note([*self.story(start), *calm[1:]])
-
-    def story(self, world: World) -> list[str]:
-        lines: list[str] = []
-        at: World | None = world
-        while at is not None:
-            words, before = self.came[at]
-            lines.append(f"{words}   [{self._where(at)}]")
-            at = before
-        return lines[::-1]
-
-    def _where(self, world: World) -> str:
-        trial = self.model.trial(world)
-        return (
-            f"{trial.phase}; runs {world.running}, default {world.default or 'host'}, "
-            f"once {world.once or '-'}{', cordoned' if world.cordoned else ''}"
-        )
 
 
 def test_no_accident_leads_where_nobody_may_be() -> None:
     explorer = Explorer()
     explorer.explore(DEPTH)
-    phases = Counter(str(explorer.model.trial(world).phase) for world in explorer.came)
-    seen = (
-        f"{len(explorer.came)} worlds to depth {DEPTH}, {explorer.transitions} transitions, "
-        f"{len(explorer.model.shelf.decisions)} decisions; by phase: {dict(phases)}"
-    )
+    seen = explorer.summary(DEPTH)
     print(seen)
     for decision in explorer.model.shelf.decisions:
         assert parse(Decision, json.loads(json.dumps(plain(decision)))) == decision
-    told = "\n\n".join(
-        f"BROKEN LAW: {law}\n  " + "\n  ".join(story) for law, story in explorer.broken.items()
-    )
-    assert not explorer.broken, f"{seen}\n{told}"
+    assert not explorer.broken, f"{seen}\n{explorer.told()}"
+
+
+# --- a wrong law is found out -------------------------------------------------------------------
+
+NEAR: Final = 4
+MUTANTS: Final = {m.name: m for m in mutants_of(machine)}
+CONDEMNED_ONCE: Final = "isinstance(once, Choice) and _is_condemned(trial, once.boot_set)"
+WRONG: Final = {
+    "a human's choice of the known-good condemns the candidate": (
+        "_booted_past: event.instead == PICKED -> False"
+    ),
+    "whatever a human picks is on trial": (
+        "_booted_armed: not _is_armed(trial, event, running) -> False"
+    ),
+    "a candidate that was armed is taken for a human's choice": (
+        "_booted_armed: not _is_armed(trial, event, running) -> True"
+    ),
+    "the failure of a one-shot that still waits is held against it": (
+        "_booted_past: event.once_pending and untold -> False"
+    ),
+    "a one-shot is set anew under what may have consumed it": (
+        "_with_right_once: candidate and trial.running is None -> False"
+    ),
+    "a stray one-shot to a condemned boot set is left alone": (
+        f"_with_right_once: {CONDEMNED_ONCE} -> False"
+    ),
+    "a condemned boot set is tried again": (
+        "_seen_at_rest: _is_condemned(trial, wanted.boot_set) -> False"
+    ),
+    "what this host cannot try is tried": "_seen_at_rest: _is_refused(trial, wanted) -> False",
+    "a verdict on another boot counts": "_judged: event.boot != trial.boot -> False",
+    "a default that somebody else set is left alone": (
+        "_damaged: not policy.armed or good is None or (not trial.pinned) or "
+        "(not event.why) -> True"
+    ),
+    "a candidate on trial that went down goes on": (
+        "_booted_trial: candidate and running.boot_set.fingerprint == "
+        "candidate.boot_set.fingerprint -> True"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG.values(), ids=WRONG)
+def test_a_wrong_law_is_found_out_with_a_story(name: str) -> None:
+    with MUTANTS[f"machine.{name}"].alive():
+        broken = _broken()
+    assert broken
+
+
+def _broken() -> dict[str, list[str]]:
+    explorer = Explorer()
+    explorer.explore(NEAR, stop_early=True)
+    for story in explorer.broken.values():
+        assert 1 <= len(story) <= NEAR + 8, "the shortest story, and what calm makes of it"
+    return explorer.broken
+
+
+def _unsecured(right: Callable[..., Decision]) -> Callable[..., Decision]:
+    def wrong(*given: Any) -> Decision:
+        decision = right(*given)
+        todo = tuple(action for action in decision.todo if not isinstance(action, Secure))
+        return replace(decision, todo=todo)
+
+    return wrong
+
+
+def test_a_reboot_that_nothing_has_secured_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_going_back", _unsecured(machine._going_back))
+    assert any(law.startswith("unbootable:") for law in _broken())
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_shell_that_forgets_too_much_or_too_little_is_found_out(
+    monkeypatch: pytest.MonkeyPatch, *, held: bool
+) -> None:
+    monkeypatch.setattr(world, "may_be_forgotten", lambda _: held)
+    assert _broken()

@@ -748,6 +748,9 @@ class Model:
                 return world._replace(cordoned=wish.cordoned)
             case Reboot(leaving=leaving):
                 return self._reboot(world) if leaving == NOW and world.armed else world
+            case Keep() | PinKnownGood() | BootOnce():
+                self.demand(world.disk == SYNCED, "lost: armed or pinned without a record")
+                return self._pinned(world, action)
             case _:
                 return self._pinned(world, action)
 
@@ -867,10 +870,14 @@ class Model:
                     back = boot_set == after.known_good and boot_set.kernel in kept
                     self.demand(back, "lost: back to what is not kept, or not the known-good")
                 case BootOnce(entry=entry):
+                    known = before.running is not None
+                    self.demand(known, "loop: a one-shot under what may have consumed it")
                     self._check_once(world, entry, decision)
                     touched = True
                 case Reboot(leaving=leaving):
                     self._check_reboot(world, before, after)
+                    secured = any(isinstance(a, Secure) for a in decision.todo)
+                    self.demand(secured, "unbootable: a reboot that nothing has secured")
                     self.demand(leaving == NOW, "a reboot that leaves another boot")
                 case ForgetOnce() | Unpin() | Tell() | Mend():
                     touched |= not isinstance(action, Tell | Mend)
