@@ -40,6 +40,8 @@ def _budget(row: dict[str, Any]) -> str:
 
 
 def _peer(row: dict[str, Any]) -> str:
+    if not row["peer"]:
+        return "-"
     if row["peer_figure"] is None:
         return "not installed"
     return f"{row['peer_figure']}  {row['peer']}"

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -238,8 +238,8 @@ class Machine:
         return heard
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
+@contextmanager
+def short_folder() -> Iterator[Path]:
     """Give a short path that other users may enter: sockets need both."""
     made = Path(tempfile.mkdtemp(prefix="trialboot-"))
     made.chmod(0o755)
@@ -248,11 +248,24 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
+def folder() -> Iterator[Path]:
+    with short_folder() as made:
+        yield made
+
+
+@pytest.fixture
 def bus_daemon(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     for program in ("dbus-daemon", "setpriv"):
         if not shutil.which(program):
             pytest.skip(f"no {program} here")
     pytest.importorskip("dbus")
+    with private_bus(folder) as daemon:
+        yield daemon
+
+
+@contextmanager
+def private_bus(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a bus of its own, with its socket in the folder."""
     (folder / "bus.conf").write_text(_BUS.format(socket=folder / "bus"))
     argv = ["setpriv", "--pdeathsig", "KILL", "dbus-daemon", "--nofork", "--nopidfile"]
     with (folder / "bus.log").open("w") as log:
@@ -265,6 +278,13 @@ def bus_daemon(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 @pytest.fixture
 def machine(folder: Path, bus_daemon: subprocess.Popen[bytes]) -> Iterator[Machine]:
+    with new_machine(folder, bus_daemon) as made:
+        yield made
+
+
+@contextmanager
+def new_machine(folder: Path, bus_daemon: subprocess.Popen[bytes]) -> Iterator[Machine]:
+    """Make a host on a private bus, with the script that plays its systemd and its logind."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as notify:
         notify.bind(str(folder / "notify"))
         made = Machine(folder, f"unix:path={folder / 'bus'}", notify, bus_daemon)

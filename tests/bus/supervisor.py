@@ -71,7 +71,8 @@ class Script:
         decision = self.root / "var/lib/trialboot/decision.json"
         found = json.loads(decision.read_text())["value"] if decision.exists() else None
         with (self.root / "calls.jsonl").open("a") as file:
-            file.write(json.dumps({"call": call, **more, "decision": found}) + "\n")
+            line = {"call": call, "at": time.monotonic(), **more, "decision": found}
+            file.write(json.dumps(line) + "\n")
 
 
 class Systemd(dbus.service.Object):  # type: ignore[misc]  # dbus-python has no types
