@@ -190,6 +190,26 @@ def test_a_one_shot_is_told_and_does_not_count_as_what_the_host_wants(tmp_path: 
     assert set_of(outlook.wanted).release == NEW
 
 
+def test_what_a_one_shot_leads_to_is_told_as_a_boot_set(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    first = look(host)
+    assert first.once is None
+    wanted = first.wanted
+    assert isinstance(wanted, Choice)
+    for once, entry in ((TOP, TOP), (ENTRY_OF_OLD, ENTRY_OF_OLD)):
+        host.write("/boot/grub/grubenv", format_environment({"next_entry": once}))
+        found = look(host)
+        assert isinstance(found.once, Choice)
+        assert (found.once.entry, found.once.boot_set) == (entry, wanted.boot_set)
+    host.write("/boot/grub/grubenv", format_environment({"next_entry": "1st"}))
+    assert "digit" in why(look(host).once)
+    (tmp_path / f"boot/initrd.img-{OLD}").unlink()
+    host.write("/boot/grub/grubenv", format_environment({"next_entry": ENTRY_OF_OLD}))
+    assert f"initrd.img-{OLD}" in why(look(host).once)
+    (tmp_path / "boot/grub/grub.cfg").unlink()
+    assert "grub.cfg" in why(look(host).once)
+
+
 def test_an_entry_with_several_initrds_is_told_by_all_of_them(tmp_path: Path) -> None:
     host = debian(tmp_path)
     host.write("/boot/microcode.img", "microcode 1")

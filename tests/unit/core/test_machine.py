@@ -1253,6 +1253,25 @@ def test_what_is_not_kept_touches_no_more_of_the_host(trial: Trial, policy: Poli
 
 
 @DEEP
+@given(TRIALS, EVENTS, POLICIES, st.sampled_from(["", "1970-01-01T00:00:07Z", "9999"]))
+def test_no_clock_decides_anything(trial: Trial, event: Event, policy: Policy, at: str) -> None:
+    """Times are told and never compared: a clock may jump, or be out of order, as it likes."""
+    now = step(trial, event, policy)
+    then = step(trial, replace(event, at=at), policy)
+    assert (now.trial.phase, list(map(words, now.todo))) == (
+        then.trial.phase,
+        list(map(words, then.todo)),
+    )
+    assert _without_times(now.trial) == _without_times(then.trial)
+
+
+def _without_times(trial: Trial) -> Trial:
+    refused = replace(trial.refused, at="") if trial.refused else None
+    marks = tuple(replace(mark, at="") for mark in trial.condemned)
+    return replace(trial, story=(), condemned=marks, refused=refused)
+
+
+@DEEP
 @given(TRIALS, EVENTS, POLICIES)
 def test_the_last_verdict_and_the_story_decide_nothing(
     trial: Trial, event: Event, policy: Policy

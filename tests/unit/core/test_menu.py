@@ -25,6 +25,7 @@ from trialboot.core.menu import (
     MenuEntry,
     Resolved,
     entry_of,
+    leads_back,
     next_entry,
     wanted_entry,
 )
@@ -55,6 +56,14 @@ def resolved(answer: Resolved | Unknown) -> tuple[str, bool]:
 
 def with_default(spec: str) -> str:
     return PLAIN.replace('default="0"', f"default='{spec}'")
+
+
+def test_the_default_leads_back_whatever_boots_once() -> None:
+    assert leads_back(menu_of(OURS, saved_entry=KNOWN_GOOD)) is True
+    assert leads_back(menu_of(OURS, saved_entry=KNOWN_GOOD, next_entry=NEW)) is True
+    assert leads_back(menu_of(OURS, saved_entry="gone")) is True, "GRUB takes the first entry"
+    assert leads_back(menu_of(OURS, saved_entry=NEW)) is False
+    assert isinstance(leads_back(menu_of(OURS, saved_entry="1st")), Unknown)
 
 
 def test_a_real_menu_is_read_with_its_submenu() -> None:

@@ -693,6 +693,19 @@ def known_good_is_damaged(root: Path) -> Node:
 
 
 @story
+def somebody_made_another_entry_the_default(root: Path) -> Node:
+    """A postinst ran grub-set-default: it is wanted, by a trial, and not the default."""
+    host = node(root)
+    trial = host.prove()
+    host.install_kernel(NEW)
+    host.menu(NEW)
+    _put_ours_into_the_menu(host, trial)
+    values = {"saved_entry": f"gnulinux-simple-{UUID}"}
+    host.write("/boot/grub/grubenv", format_environment(values))
+    return host
+
+
+@story
 def known_good_lacks_its_entry(root: Path) -> Node:
     """Somebody ran a grub-mkconfig of his own: the menu has our entry no more."""
     host = node(root)
