@@ -2,8 +2,10 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from itertools import cycle
 from pathlib import Path
 from typing import Final
 
@@ -236,11 +238,15 @@ def test_a_cni_that_has_just_started_teaches_nothing(
 
 @dataclass
 class Watched:
-    """A host whose /proc is real and whose clock goes on only in sleep."""
+    """A host whose /proc is real and whose clock goes on only in sleep.
+
+    Its wall clock jumps by years, to and fro: a deadline that went by it would not be kept.
+    """
 
     root: Path
     clock: float = 1000.0
     said: list[str] = field(default_factory=list)
+    years: Iterator[int] = field(default_factory=lambda: cycle((2026, 1970, 2099, 2001)))
     while_asleep: Callable[[], None] = lambda: None
 
     @property
@@ -257,6 +263,7 @@ class Watched:
             run=lambda *_, **__: "",
             sleep=self._sleep,
             monotonic=lambda: self.clock,
+            now=lambda: datetime(next(self.years), 1, 1, tzinfo=timezone.utc),
         )
 
     def _sleep(self, seconds: float) -> None:

@@ -71,7 +71,7 @@ LEGAL: Final[Mapping[tuple[Phase, Phase], str]] = MappingProxyType(
         (Phase.TRIAL, Phase.STEADY): "sound: blessed, or observe",
         (Phase.TRIAL, Phase.CONDEMNED): "worse, or left unproven",
         (Phase.CONDEMNED, Phase.RECOVERED): "known-good proven",
-        (Phase.CONDEMNED, Phase.STRANDED): "known-good fails too",
+        (Phase.CONDEMNED, Phase.STRANDED): "known-good fails or is damaged",
         (Phase.CONDEMNED, Phase.STEADY): "observe",
         (Phase.RECOVERED, Phase.ARMED): "new change",
         (Phase.RECOVERED, Phase.STEADY): "change undone, retry or observe",
