@@ -26,6 +26,7 @@ from trialboot.core.trial import Decision, Phase, Trial
 from trialboot.core.verdict import Answer, Check, Outcome, Verdict
 from trialboot.host import Host
 from trialboot.readers import kernel
+from trialboot.workers import verify
 from trialboot.writers import store
 
 AT: Final = "2026-01-01T00:00:00Z"
@@ -338,6 +339,21 @@ def test_a_node_that_shows_nothing_to_learn_from_is_unsure_at_the_deadline(
         "there is no default route through a link with carrier to learn from",
     )
     assert clock == 1540.0
+
+
+@pytest.mark.host
+def test_a_disk_that_takes_no_record_costs_no_verdict(tmp_path: Path) -> None:
+    def flow() -> Judgement | Unknown | None:
+        sh(HEALTHY)
+        watched = Watched(tmp_path)
+        for name in ("contracts", "reached", "network", "ebpf"):
+            (tmp_path / f"var/lib/trialboot/.{name}.json.draft").mkdir(parents=True)
+        verify.work(watched.host)
+        return store.load(watched.host, store.JUDGEMENT, Judgement)
+
+    found = run_inside(flow)
+    assert isinstance(found, Judgement)
+    assert found.verdict.outcome is Outcome.SOUND
 
 
 @pytest.mark.host

@@ -40,6 +40,21 @@ def test_the_snapshot_worker_leaves_the_outlook_and_the_whole_snapshot(tmp_path:
     assert taken.kernel.release == OLD
 
 
+def test_a_disk_that_takes_no_record_costs_no_outlook(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host = debian(tmp_path).host
+    for name in ("ran", "packages-seen", "snapshot", "content-cache"):
+        (tmp_path / f"var/lib/trialboot/.{name}.json.draft").mkdir(parents=True)
+    snapshot.work(host)
+    outlook = store.load(host, store.OUTLOOK, Outlook)
+    assert isinstance(outlook, Outlook)
+    assert not isinstance(outlook.running, Unknown)
+    assert isinstance(outlook.packages, Unknown)
+    assert "packages-seen.json cannot be written" in outlook.packages.why
+    assert "snapshot.json cannot be written" in capsys.readouterr().err
+
+
 def test_the_snapshot_worker_writes_nothing_into_the_loader(tmp_path: Path) -> None:
     host = debian(tmp_path)
     before = {p: p.read_bytes() for p in (tmp_path / "boot").rglob("*") if p.is_file()}

@@ -87,6 +87,23 @@ def test_nothing_on_disk_is_a_fresh_start(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_the_disk_does_not_take_is_held_for_this_boot_until_it_takes_something(
+    tmp_path: Path,
+) -> None:
+    host = Host(root=tmp_path)
+    first, held, last = (
+        Decision(trial=Trial(phase=phase)) for phase in (Phase.ARMED, Phase.TRIAL, Phase.STEADY)
+    )
+    store.save_decision(host, first)
+    store.hold_decision(host, held)
+    assert store.load_decision(host) == store.read_decision(host) == held
+    store.save_decision(host, last)
+    assert store.load_decision(host) == last
+    store.hold_decision(host, held)
+    (tmp_path / "run/trialboot/decision.json").write_text("half")
+    assert store.load_decision(host) == last, "what is on disk still counts"
+
+
 def test_a_record_says_its_format_and_is_for_root_alone(tmp_path: Path) -> None:
     store.save_decision(host_in(tmp_path), FULL)
     file = tmp_path / DECISION
