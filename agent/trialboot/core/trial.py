@@ -204,6 +204,27 @@ class Decision:
     todo: tuple[Action, ...] = ()
 
 
+def same(trial: Trial) -> Decision:
+    """Give a decision that changes nothing but the trial."""
+    return Decision(trial=trial)
+
+
+def is_known_good(trial: Trial, running: Choice) -> bool:
+    """Tell whether what runs is the known-good."""
+    good = trial.known_good
+    return good is not None and running.boot_set.fingerprint == good.fingerprint
+
+
+def is_condemned(trial: Trial, boot_set: BootSet) -> bool:
+    """Tell whether a boot set failed its trial, and was not forgiven."""
+    return any(c.fingerprint == boot_set.fingerprint for c in trial.condemned)
+
+
+def last_why(trial: Trial) -> str:
+    """Say why the last trial failed."""
+    return trial.condemned[-1].why if trial.condemned else "the trial ended"
+
+
 def standing_objections(trial: Trial, wanted: Choice) -> tuple[str, ...]:
     """Name the failed pre-checks of a boot set that the operator has not overruled."""
     return () if wanted.boot_set.fingerprint in trial.allowed else wanted.objections

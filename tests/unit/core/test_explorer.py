@@ -13,7 +13,7 @@ import pytest
 from tests.unit.core import world
 from tests.unit.core.explorer import DEPTH, Explorer
 from tests.unit.core.mutants import mutants_of
-from trialboot.core import machine
+from trialboot.core import arming, booting, ending, machine
 from trialboot.core.actions import Secure
 from trialboot.core.record import parse, plain
 from trialboot.core.trial import Decision
@@ -32,38 +32,41 @@ def test_no_accident_leads_where_nobody_may_be() -> None:
 # --- a wrong law is found out -------------------------------------------------------------------
 
 NEAR: Final = 4
-MUTANTS: Final = {m.name: m for m in mutants_of(machine)}
-CONDEMNED_ONCE: Final = "isinstance(once, Choice) and _is_condemned(trial, once.boot_set)"
+LAW: Final = (machine, booting, arming, ending)
+MUTANTS: Final = {mutant.name: mutant for module in LAW for mutant in mutants_of(module)}
+CONDEMNED_ONCE: Final = "isinstance(once, Choice) and is_condemned(trial, once.boot_set)"
 WRONG: Final = {
     "a human's choice of the known-good condemns the candidate": (
-        "_booted_past: event.instead == PICKED -> False"
+        "booting._booted_past: event.instead == PICKED -> False"
     ),
     "whatever a human picks is on trial": (
-        "_booted_armed: not _is_armed(trial, event, running) -> False"
+        "booting._booted_armed: not _is_armed(trial, event, running) -> False"
     ),
     "a candidate that was armed is taken for a human's choice": (
-        "_booted_armed: not _is_armed(trial, event, running) -> True"
+        "booting._booted_armed: not _is_armed(trial, event, running) -> True"
     ),
     "the failure of a one-shot that still waits is held against it": (
-        "_booted_past: event.once_pending and untold -> False"
+        "booting._booted_past: event.once_pending and untold -> False"
     ),
     "a one-shot is set anew under what may have consumed it": (
-        "_with_right_once: candidate and trial.running is None -> False"
+        "arming._with_right_once: candidate and trial.running is None -> False"
     ),
     "a stray one-shot to a condemned boot set is left alone": (
-        f"_with_right_once: {CONDEMNED_ONCE} -> False"
+        f"arming._with_right_once: {CONDEMNED_ONCE} -> False"
     ),
     "a condemned boot set is tried again": (
-        "_seen_at_rest: _is_condemned(trial, wanted.boot_set) -> False"
+        "arming._seen_at_rest: is_condemned(trial, wanted.boot_set) -> False"
     ),
-    "what this host cannot try is tried": "_seen_at_rest: _is_refused(trial, wanted) -> False",
-    "a verdict on another boot counts": "_judged: event.boot != trial.boot -> False",
+    "what this host cannot try is tried": (
+        "arming._seen_at_rest: _is_refused(trial, wanted) -> False"
+    ),
+    "a verdict on another boot counts": "ending.judged: event.boot != trial.boot -> False",
     "a default that somebody else set is left alone": (
-        "_damaged: not policy.armed or good is None or (not trial.pinned) or "
+        "machine._damaged: not policy.armed or good is None or (not trial.pinned) or "
         "(not event.why) -> True"
     ),
     "a candidate on trial that went down goes on": (
-        "_booted_trial: candidate and running.boot_set.fingerprint == "
+        "booting._booted_trial: candidate and running.boot_set.fingerprint == "
         "candidate.boot_set.fingerprint -> True"
     ),
 }
@@ -71,7 +74,7 @@ WRONG: Final = {
 
 @pytest.mark.parametrize("name", WRONG.values(), ids=WRONG)
 def test_a_wrong_law_is_found_out_with_a_story(name: str) -> None:
-    with MUTANTS[f"machine.{name}"].alive():
+    with MUTANTS[name].alive():
         broken = _broken()
     assert broken
 
@@ -94,7 +97,7 @@ def _unsecured(right: Callable[..., Decision]) -> Callable[..., Decision]:
 
 
 def test_a_reboot_that_nothing_has_secured_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_going_back", _unsecured(machine._going_back))
+    monkeypatch.setattr(ending, "_going_back", _unsecured(ending._going_back))
     assert any(law.startswith("unbootable:") for law in _broken())
 
 
