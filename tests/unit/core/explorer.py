@@ -4,7 +4,8 @@ import os
 from collections import Counter
 from dataclasses import dataclass, field
 
-from tests.unit.core.world import Model, World
+from tests.unit.core.model import Model
+from tests.unit.core.world import World
 
 DEPTH = int(os.environ.get("TRIALBOOT_EXPLORE_DEPTH", "5"))
 """Steps away from the landmarks of ordinary lives; what is rarer is followed two steps less."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.unit.core import world
+from tests.unit.core import model
 from tests.unit.core.explorer import DEPTH, Explorer
 from tests.unit.core.mutants import mutants_of
 from trialboot.core import arming, booting, ending, machine
@@ -105,5 +105,5 @@ def test_a_reboot_that_nothing_has_secured_is_found_out(monkeypatch: pytest.Monk
 def test_a_shell_that_forgets_too_much_or_too_little_is_found_out(
     monkeypatch: pytest.MonkeyPatch, *, held: bool
 ) -> None:
-    monkeypatch.setattr(world, "may_be_forgotten", lambda _: held)
+    monkeypatch.setattr(model, "may_be_forgotten", lambda _: held)
     assert _broken()
