@@ -100,7 +100,8 @@ def lockups(seen: Examined) -> Row | None:
         subject="lockups",
         state=State.NOTE,
         found=f"{', '.join(off)} off: a CPU or task that hangs is only logged",
-        remedy=f"echo «kernel.{off[0]} = 1» >/etc/sysctl.d/90-lockups.conf, if you want that",
+        remedy=f"if you want that: echo kernel.{off[0]}=1 >/etc/sysctl.d/90-{off[0]}.conf; "
+        "sysctl --system",
     )
 
 
