@@ -24,6 +24,17 @@ def test_lintian_has_no_error_and_no_warning(fresh: Installed) -> None:
     fresh.run("lintian", "--allow-root", "--fail-on=error,warning", PACKAGE)
 
 
+def test_to_install_it_builds_no_initrd_anew(package: Path) -> None:
+    """What runs would no longer be what is on disk, and could not become the known-good."""
+    done = subprocess.run(
+        ["dpkg-deb", "--info", str(package), "triggers"],  # noqa: S607
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "activate" not in done.stdout
+
+
 def test_piuparts_finds_nothing_left_behind(package: Path, tmp_path: Path) -> None:
     if shutil.which("piuparts") is None:
         pytest.skip("piuparts is missing: packaging/set-up installs it")
