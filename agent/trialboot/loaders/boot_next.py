@@ -84,7 +84,7 @@ class BootNext:
             copy = self._copy()
             if isinstance(copy, Unknown):
                 return (copy.why,)
-            return tuple(self._against_now(copy.image))
+            return tuple(self._against_room(copy.image))
         except OSError as error:
             return (f"UEFI's BootNext: {error.strerror}",)
 
@@ -92,9 +92,11 @@ class BootNext:
         """Boot this entry the next time only. BootNext is written last, when all else is there."""
         try:
             copy = self._copy()
-            reasons = [copy.why] if isinstance(copy, Unknown) else [*self._against_now(copy.image)]
+            reasons = self.against()
             if reasons or isinstance(copy, Unknown):
                 raise LoaderError(f"BootNext carries no one-shot: {'; '.join(reasons)}")
+            if self._is_taken():
+                raise LoaderError("BootNext is taken: the firmware starts something else next")
             self._copy_files(copy.image)
             write_block(self.host, self.carrier, {ONCE: entry, SOURCE: copy.image.folder})
             number = self._entry(copy.option())
@@ -191,10 +193,12 @@ class BootNext:
     def _own_entries(self) -> list[str]:
         return [n for n, option in efivariables.options(self.host).items() if is_ours(option)]
 
-    def _against_now(self, image: Image) -> Iterator[str]:
+    def _is_taken(self) -> bool:
+        """Tell whether somebody else has set BootNext: that passes, and no other carrier helps."""
         value = efivariables.read(self.host, "BootNext")
-        if value is not None and not next_is_ours(self.host):
-            yield "BootNext is taken: the firmware starts something else the next time"
+        return value is not None and not next_is_ours(self.host)
+
+    def _against_room(self, image: Image) -> Iterator[str]:
         wanted = sum(source.stat().st_size for source, _ in self._pairs(image))
         there = sum(t.stat().st_size for _, t in self._pairs(image) if t.is_file())
         room = os.statvfs(self.host.path(self.folder))

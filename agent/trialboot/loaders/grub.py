@@ -88,11 +88,12 @@ class Grub:
         if default is not None:
             self._check_bootable(_listed(menu, default))
             values = _with_default(values, default)
-        carrier = carrier_in(self.host, menu)
         if once is not None:
             self._check_bootable(_listed(menu, once))
-            if isinstance(carrier, EnvironmentBlock):
-                values["next_entry"] = once
+            menu = self._follow_carrier(menu)
+        carrier = carrier_in(self.host, menu)
+        if once is not None and isinstance(carrier, EnvironmentBlock):
+            values["next_entry"] = once
         self.block.write(values)
         if once is not None and not isinstance(carrier, EnvironmentBlock):
             carrier.set(once)
@@ -108,17 +109,8 @@ class Grub:
         fingerprint = kept.boot_set.fingerprint
         carrier = carrier_for(self.host)
         words = {} if isinstance(carrier, Unknown) else carrier.words()
-        script = _known_good_script(self.host, kept, words)
-        path = self.host.path(KNOWN_GOOD_FILE)
-        before = path.read_bytes() if path.exists() else None
-        if before == script and self._installed(fingerprint):
-            return KNOWN_GOOD
-        try:
-            write_durably(path, script, mode=0o644)
-            self._regenerate(fingerprint)
-        except (LoaderError, OSError) as error:
-            _put_back(path, before)
-            raise LoaderError(f"the known-good entry is as it was: {error}") from error
+        script = _known_good_script(self.host, kept)
+        self._make_entry(fingerprint, _with_carrier(script, words))
         return KNOWN_GOOD
 
     def remove(self) -> None:
@@ -188,6 +180,29 @@ class Grub:
                 raise LoaderError(
                     f"GRUB would boot «{reached.entry.entry}», not «{entry}»: {reached.why}"
                 )
+
+    def _make_entry(self, fingerprint: Fingerprint, script: bytes) -> None:
+        """Have our entry made of what 09_trialboot reads; if that fails, all is as it was."""
+        path = self.host.path(KNOWN_GOOD_FILE)
+        before = path.read_bytes() if path.exists() else None
+        if before == script and self._installed(fingerprint):
+            return
+        try:
+            write_durably(path, script, mode=0o644)
+            self._regenerate(fingerprint)
+        except (LoaderError, OSError) as error:
+            _put_back(path, before)
+            raise LoaderError(f"the known-good entry is as it was: {error}") from error
+
+    def _follow_carrier(self, menu: Menu) -> Menu:
+        """Have the menu take a one-shot from what carries it now: a partition may be new."""
+        carrier = carrier_for(self.host)
+        path = self.host.path(KNOWN_GOOD_FILE)
+        if isinstance(carrier, Unknown) or not menu.known_good or not path.exists():
+            return menu
+        script = _with_carrier(path.read_bytes(), carrier.words())
+        self._make_entry(Fingerprint(menu.known_good), script)
+        return self.state()
 
     def _installed(self, fingerprint: Fingerprint) -> bool:
         menu = read_menu(self.host)
@@ -281,7 +296,7 @@ def _put_back(path: Path, before: bytes | None) -> None:
         write_durably(path, before, mode=0o644)
 
 
-def _known_good_script(host: Host, kept: KeptBoot, carrier: Mapping[str, str]) -> bytes:
+def _known_good_script(host: Host, kept: KeptBoot) -> bytes:
     """Write what 09_trialboot reads: shell words, each in quotes."""
     for file in (kept.kernel, *kept.initrds):
         if not host.exists(file):
@@ -295,10 +310,19 @@ def _known_good_script(host: Host, kept: KeptBoot, carrier: Mapping[str, str]) -
         "KERNEL": kept.kernel,
         "INITRDS": " ".join(kept.initrds),
         "COMMAND_LINE": command_line,
-        **carrier,
     }
-    lines = "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
     told = (
         "# Written by trialboot for /etc/grub.d/09_trialboot. COMMAND_LINE is quoted for GRUB.\n"
     )
-    return (told + lines).encode("utf-8", "surrogateescape")
+    return told.encode() + _shell_lines(values)
+
+
+def _with_carrier(script: bytes, words: Mapping[str, str]) -> bytes:
+    """Tell 09_trialboot what carries a one-shot, instead of what did."""
+    kept = (line for line in script.splitlines(keepends=True) if not line.startswith(b"CARRIER"))
+    return b"".join(kept) + _shell_lines(words)
+
+
+def _shell_lines(values: Mapping[str, str]) -> bytes:
+    lines = (f"{name}={shlex.quote(value)}\n" for name, value in values.items())
+    return "".join(lines).encode("utf-8", "surrogateescape")

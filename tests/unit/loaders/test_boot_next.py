@@ -112,6 +112,14 @@ def test_another_boot_next_is_not_forgotten(tmp_path: Path) -> None:
     assert firmware.get("BootNext") == format_number(1)
 
 
+def test_a_boot_next_that_is_not_understood_is_taken(tmp_path: Path) -> None:
+    _, firmware, grub = armed(tmp_path)
+    firmware.put("BootNext", b"odd")
+    with pytest.raises(LoaderError, match="BootNext is taken"):
+        grub.boot_once(EntryId(OLD))
+    assert firmware.get("BootNext") == b"odd"
+
+
 def test_removal_leaves_what_was_there(tmp_path: Path) -> None:
     node, firmware = uefi_node(tmp_path)
     before = {path: path.read_bytes() for path in (tmp_path / "sys").rglob("*") if path.is_file()}
@@ -217,8 +225,6 @@ def variables_gone(_: Node, firmware: Firmware) -> None:
         (drop("boot/efi/EFI/debian/shimx64.efi"), "no EFI/debian/shimx64.efi"),
         (lambda n, _: n.write("/sys/devices/sda/sda1/md/level", "raid1"), "no plain partition"),
         (lambda _, f: f.put("BootOrder", b"odd"), "BootOrder is not made of pairs"),
-        (lambda _, f: f.put("BootNext", format_number(1)), "BootNext is taken"),
-        (lambda _, f: f.put("BootNext", b"odd"), "BootNext is taken"),
     ],
 )
 def test_why_boot_next_cannot_be_used(
@@ -238,8 +244,9 @@ def test_why_boot_next_cannot_be_used(
 def test_variables_that_cannot_be_read_are_no_carrier(tmp_path: Path) -> None:
     node, firmware = uefi_node(tmp_path)
     firmware.file("BootNext").mkdir()
+    firmware.file("BootCurrent").unlink()
+    firmware.file("BootCurrent").mkdir()
     carrier = BootNext(node.host, "/boot/efi")
-    assert "Is a directory" in carrier.against()[0]
     for act in (carrier.forget, carrier.remove, lambda: carrier.set(EntryId(OLD))):
         with pytest.raises(LoaderError, match="Is a directory"):
             act()

@@ -108,6 +108,21 @@ def test_a_host_whose_carrier_changes_gets_another_menu(tmp_path: Path) -> None:
     assert not (tmp_path / TRIAL).exists()
 
 
+def test_a_partition_that_is_mounted_later_is_used_for_the_next_trial(tmp_path: Path) -> None:
+    node = raid_node(tmp_path, MOUNTS.replace("/boot/plain", "/srv"))
+    grub = Grub(node.host)
+    boot_set = node.boot_set()
+    bootsets.keep(node.host, boot_set, node.sources())
+    grub.install(parts.boot_files(node.host, boot_set.fingerprint))
+    grub.make_default(KNOWN_GOOD)
+    assert grub.state().carrier is None
+    node.write("/proc/self/mountinfo", MOUNTS)
+    grub.boot_once(EntryId(SIMPLE))
+    assert grub.state().carrier == Carrier(OWN_BLOCK, PLAIN)
+    assert grub.state().known_good == boot_set.fingerprint
+    assert reached(node) == SIMPLE
+
+
 def test_protection_and_obstacles_name_what_is_missing(tmp_path: Path) -> None:
     node, grub = pinned(tmp_path)
     assert grub.protection().level is not Level.NONE
