@@ -116,7 +116,7 @@ def _entry(seen: Examined, menu: Menu) -> tuple[State, str, str]:
         return State.UNKNOWN, kept.why, _ask_root(seen)
     if kept is None or not kept.pinned:
         return State.FINE, "none is needed yet; nothing sorts before it", ""
-    if menu.known_good != kept.fingerprint:
+    if menu.known_good != kept.fingerprint or not menu.entries:
         text = "the menu has no entry for the known-good"
         return State.LOWERS, text, "systemctl restart trialbootd: it installs the entry again"
     first = min(menu.entries, key=lambda entry: entry.place)

@@ -146,6 +146,7 @@ CASES: Final[dict[str, list[tuple[dict[str, Any], State | None, str]]]] = {
         ({"kept": None, "menu": BARE}, State.FINE, "none is needed yet"),
         (kept(pinned=False), State.FINE, "none is needed yet"),
         ({"menu": BARE}, State.LOWERS, "no entry"),
+        ({"menu": replace(MENU, entries=())}, State.LOWERS, "no entry"),
         ({"grub": None}, State.FINE, "before all others"),
         (
             {"menu": replace(MENU, entries=(replace(OURS, place=(2,)), HOSTS))},
