@@ -37,6 +37,7 @@ from trialboot.core.uki import (
     parse_image,
     parse_sections,
 )
+from trialboot.efivariables import GLOBAL, VARIABLES
 from trialboot.host import Host
 
 GRUB_FOLDER: Final = "/boot/grub"
@@ -65,8 +66,7 @@ _BOOT: Final = "/boot"
 _BOOT_OR_ESP: Final = (_BOOT, "/efi", "/boot/efi")
 """The same with the boot partition first, as systemd's tools look for it (bootctl(1))."""
 _FIRMWARE: Final = "/sys/firmware/efi"
-VARIABLES: Final = f"{_FIRMWARE}/efivars"
-_SECURE_BOOT: Final = f"{VARIABLES}/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+_SECURE_BOOT: Final = f"{VARIABLES}/SecureBoot-{GLOBAL}"
 """A variable of the firmware's own (UEFI specification 2.10, 3.3): one byte behind attributes."""
 _MOUNTS: Final = "/proc/self/mountinfo"
 _CFG_LIMIT: Final = 1024 * 1024
@@ -102,7 +102,7 @@ def boot_partition(host: Host) -> str:
 
 def read_loader_info(host: Host) -> str | Unknown:
     """Say what the boot loader calls itself; empty where it did not say it."""
-    return _variable(host, "LoaderInfo")
+    return read_variable(host, "LoaderInfo")
 
 
 def read_loader_features(host: Host) -> int | Unknown:
@@ -312,7 +312,7 @@ def _choices(host: Host) -> Choices | Unknown:
         return settings
     values = []
     for name in ("Default", "OneShot", "LastBooted", "Selected"):
-        value = _variable(host, f"LoaderEntry{name}")
+        value = read_variable(host, f"LoaderEntry{name}")
         if isinstance(value, Unknown):
             return value
         values.append(value)
@@ -330,7 +330,7 @@ def _choices(host: Host) -> Choices | Unknown:
     )
 
 
-def _variable(host: Host, name: str) -> str | Unknown:
+def read_variable(host: Host, name: str) -> str | Unknown:
     """Read one of the loader's EFI variables; empty where it is not set, or there is no EFI."""
     if not _is_there(host, _FIRMWARE):
         return ""

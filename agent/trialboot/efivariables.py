@@ -10,6 +10,7 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Final
 
 from trialboot.core.efi import LoadOption, boot_number, parse_option
@@ -17,8 +18,8 @@ from trialboot.core.facts import Unknown
 from trialboot.host import Host
 
 VARIABLES: Final = "/sys/firmware/efi/efivars"
-_GLOBAL: Final = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
-"""EFI_GLOBAL_VARIABLE (UEFI specification 2.10, 3.3)."""
+GLOBAL: Final = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
+"""EFI_GLOBAL_VARIABLE: the vendor of the firmware's own (UEFI specification 2.10, 3.3)."""
 _LARGEST: Final = 64 << 10
 _ATTRIBUTES: Final = 4
 _KEPT: Final = struct.pack("<I", 7)
@@ -30,37 +31,40 @@ _IMMUTABLE: Final = 0x10
 """FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_IMMUTABLE_FL (include/uapi/linux/fs.h)."""
 
 
-def read(host: Host, name: str) -> bytes | None:
+def read(host: Host, name: str, vendor: str = GLOBAL) -> bytes | None:
     """Read the value of a variable; None where it is not there."""
-    try:
-        with host.path(_file(name)).open("rb") as file:
-            return file.read(_LARGEST)[_ATTRIBUTES:]
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    raw = _raw(host.path(_file(name, vendor)))
+    return None if raw is None else raw[_ATTRIBUTES:]
 
 
-def write(host: Host, name: str, value: bytes) -> None:
-    """Write a variable, and read it back: there is firmware that says yes and does nothing."""
-    if read(host, name) == value:
+def write(host: Host, name: str, value: bytes, vendor: str = GLOBAL) -> None:
+    """Write a variable, and read it back: there is firmware that says yes and does nothing.
+
+    What it holds already is not written again: the memory of a firmware wears out.
+    """
+    path, content = host.path(_file(name, vendor)), _KEPT + value
+    before = _raw(path)
+    if before == content:
         return
-    path = str(host.path(_file(name)))
-    content = _KEPT + value
-    with _mutable(path):
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        descriptor = os.open(path, flags, 0o644)
-        try:
-            written = os.write(descriptor, content)
-        finally:
-            os.close(descriptor)
-    if written != len(content) or read(host, name) != value:
+    try:
+        with _mutable(str(path)):
+            _write(path, content)
+    except OSError:
+        if before is None:
+            # A file without content is what efivarfs leaves where the firmware refused.
+            path.unlink(missing_ok=True)
+        raise
+    if _raw(path) != content:
         raise OSError(errno.EIO, f"the firmware did not take {name}")
 
 
-def remove(host: Host, name: str) -> None:
+def remove(host: Host, name: str, vendor: str = GLOBAL) -> None:
     """Remove a variable; one that is not there is removed."""
-    path = host.path(_file(name))
+    path = host.path(_file(name, vendor))
     with suppress(FileNotFoundError), _mutable(str(path)):
         path.unlink()
+    if path.exists():
+        raise OSError(errno.EIO, f"the firmware did not let {name} go")
 
 
 def options(host: Host) -> dict[str, LoadOption | Unknown]:
@@ -75,12 +79,30 @@ def options(host: Host) -> dict[str, LoadOption | Unknown]:
     return found
 
 
-def _file(name: str) -> str:
-    return f"{VARIABLES}/{name}-{_GLOBAL}"
+def _file(name: str, vendor: str) -> str:
+    return f"{VARIABLES}/{name}-{vendor}"
+
+
+def _raw(path: Path) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            return file.read(_LARGEST)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _write(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        written = os.write(descriptor, content)
+    finally:
+        os.close(descriptor)
+    if written != len(content):
+        raise OSError(errno.EIO, f"{written} of {len(content)} bytes were taken")
 
 
 def _names(host: Host) -> list[str]:
-    ending = f"-{_GLOBAL}"
+    ending = f"-{GLOBAL}"
     try:
         names = [path.name for path in host.path(VARIABLES).iterdir()]
     except (FileNotFoundError, NotADirectoryError):

@@ -1,5 +1,6 @@
 """Variables of the firmware as files: what is read, what is written, and the flag that guards."""
 
+import errno
 import fcntl
 import os
 import shutil
@@ -32,6 +33,51 @@ def test_a_variable_is_attributes_and_value(tmp_path: Path) -> None:
     for _ in range(2):
         efivariables.remove(host, "BootNext")
     assert not place.exists()
+
+
+def test_what_it_holds_already_is_not_written_again(tmp_path: Path) -> None:
+    host, place = Host(root=tmp_path), file(tmp_path, "BootNext")
+    efivariables.write(host, "BootNext", b"\3\0")
+    first = place.stat()
+    efivariables.write(host, "BootNext", b"\3\0")
+    assert place.stat().st_mtime_ns == first.st_mtime_ns
+
+
+def test_another_set_of_attributes_is_another_variable(tmp_path: Path) -> None:
+    host, place = Host(root=tmp_path), file(tmp_path, "BootNext")
+    place.write_bytes(b"\6\0\0\0\3\0")
+    efivariables.write(host, "BootNext", b"\3\0")
+    assert place.read_bytes() == b"\7\0\0\0\3\0"
+
+
+def test_each_vendor_has_variables_of_its_own(tmp_path: Path) -> None:
+    host = Host(root=tmp_path)
+    file(tmp_path, "BootNext")
+    efivariables.write(host, "X", b"ours", "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f")
+    assert efivariables.read(host, "X") is None
+    assert efivariables.read(host, "X", "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f") == b"ours"
+
+
+def test_what_the_firmware_refuses_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, place = Host(root=tmp_path), file(tmp_path, "BootNext")
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        efivariables.write(host, "BootNext", b"\3\0")
+    assert not place.exists()
+
+
+def test_a_folder_in_place_of_a_variable_is_an_error(tmp_path: Path) -> None:
+    host = Host(root=tmp_path)
+    file(tmp_path, "BootNext").mkdir()
+    for act in (efivariables.read, efivariables.remove):
+        with pytest.raises(OSError, match="directory"):
+            act(host, "BootNext")
 
 
 def test_a_host_without_uefi_has_no_options(tmp_path: Path) -> None:

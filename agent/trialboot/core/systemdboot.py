@@ -99,9 +99,9 @@ def parse_variable(raw: bytes) -> str | Unknown:
         return Unknown("it is no UTF-16")
 
 
-def format_variable(value: str) -> bytes:
-    """Write such a variable: non-volatile, for the boot services and at run time (7)."""
-    return b"\x07\0\0\0" + value.encode("utf-16-le") + b"\0\0"
+def format_text(value: str) -> bytes:
+    """Write what such a variable holds behind its attributes. Raises `UnicodeEncodeError`."""
+    return value.encode("utf-16-le") + b"\0\0"
 
 
 def parse_features(raw: bytes) -> int | Unknown:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from trialboot import efivariables
 from trialboot.bootfiles import (
     BEFORE_FILE,
     ENTRIES,
-    VARIABLES,
     boot_partition,
     boot_sets,
     host_path,
@@ -21,6 +21,7 @@ from trialboot.bootfiles import (
     read_loader_features,
     read_loader_info,
     read_menu,
+    read_variable,
     secure_boot,
 )
 from trialboot.core.bls import is_bad
@@ -41,12 +42,12 @@ from trialboot.core.systemdboot import (
     OURS,
     Before,
     format_before,
+    format_text,
     known_good_file,
-    parse_variable,
 )
+from trialboot.efivariables import VARIABLES
 from trialboot.errors import HostError, LoaderError
 from trialboot.host import Host, sync_folder, write_durably
-from trialboot.loaders.efivariables import set_variable, unset_variable
 from trialboot.loaders.ground import ground_of, mount_of
 from trialboot.loaders.note import leave_note, remove_note
 
@@ -82,7 +83,7 @@ class SystemdBoot:
         self._check_bootable(found)
         if entry == KNOWN_GOOD:
             self._remember()
-        set_variable(self._variable(_DEFAULT), found.name)
+        self._set(_DEFAULT, found.name)
         self._check_reached(entry, replace(self.state(), once=""))
 
     def boot_once(self, entry: EntryId) -> None:
@@ -91,13 +92,13 @@ class SystemdBoot:
             raise LoaderError(why)
         found = _listed(self.state(), entry)
         self._check_bootable(found)
-        set_variable(self._variable(_ONE_SHOT), found.name)
+        self._set(_ONE_SHOT, found.name)
         self._check_reached(entry, self.state())
 
     def forget_once(self) -> None:
         """Take a one-shot back."""
         self.state()
-        unset_variable(self._variable(_ONE_SHOT))
+        self._unset(_ONE_SHOT)
 
     def install(self, kept: KeptBoot) -> EntryId:
         """Make a kept boot set the known-good entry."""
@@ -195,20 +196,26 @@ class SystemdBoot:
 
     # --- variables
 
-    def _variable(self, name: str) -> Path:
-        return self.host.path(f"{VARIABLES}/{name}-{LOADER_VENDOR}")
-
     def _value(self, name: str) -> str:
         """Give what a variable says; empty where it is not set."""
-        path = self._variable(name)
-        try:
-            raw = path.read_bytes() if path.exists() else b""
-        except OSError as error:
-            raise LoaderError(f"{name}: {error.strerror}") from error
-        value = parse_variable(raw) if raw else ""
+        value = read_variable(self.host, name)
         if isinstance(value, Unknown):
-            raise LoaderError(f"{name}: {value.why}")
+            raise LoaderError(value.why)
         return value
+
+    def _set(self, name: str, value: str) -> None:
+        try:
+            efivariables.write(self.host, name, format_text(value), LOADER_VENDOR)
+        except UnicodeEncodeError as error:
+            raise LoaderError(f"{name} cannot say «{value!r}»: it is no text") from error
+        except OSError as error:
+            raise LoaderError(f"{name}: the firmware refused: {error.strerror}") from error
+
+    def _unset(self, name: str) -> None:
+        try:
+            efivariables.remove(self.host, name, LOADER_VENDOR)
+        except OSError as error:
+            raise LoaderError(f"{name}: the firmware refused: {error.strerror}") from error
 
     def _remember(self) -> None:
         """Keep on disk what the host had set, before ours takes its place."""
@@ -225,11 +232,11 @@ class SystemdBoot:
 
     def _restore(self, before: Before) -> None:
         if before.last and not self._value(_LAST):
-            set_variable(self._variable(_LAST), before.last)
+            self._set(_LAST, before.last)
         if before.default:
-            set_variable(self._variable(_DEFAULT), before.default)
+            self._set(_DEFAULT, before.default)
         else:
-            unset_variable(self._variable(_DEFAULT))
+            self._unset(_DEFAULT)
 
     # --- files
 
