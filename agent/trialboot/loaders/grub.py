@@ -4,7 +4,6 @@ import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 from trialboot.bootfiles import (
@@ -12,7 +11,6 @@ from trialboot.bootfiles import (
     GRUB_CFG,
     GRUB_FOLDER,
     KNOWN_GOOD_FILE,
-    host_path,
     read_menu,
 )
 from trialboot.core.bootset import Fingerprint, KeptBoot
@@ -20,18 +18,17 @@ from trialboot.core.facts import EntryId, Unknown
 from trialboot.core.grub import parse_menu
 from trialboot.core.grubwords import as_script
 from trialboot.core.menu import (
-    ADMIN_SAVED,
     GRUB,
     KNOWN_GOOD,
     SAVED,
     Menu,
-    MenuEntry,
-    next_entry,
 )
 from trialboot.core.obstacles import obstacles
 from trialboot.core.protection import Ground, Protection, protection
+from trialboot.core.savedentry import with_default, without_ours
 from trialboot.errors import HostError, LoaderError
 from trialboot.host import Host, sync_folder, write_durably
+from trialboot.loaders.entries import check_bootable, check_reached, listed, put_back
 from trialboot.loaders.environment_block import EnvironmentBlock
 from trialboot.loaders.ground import ground_of, mount_of, settle
 from trialboot.loaders.oneshot import OneShot
@@ -70,7 +67,7 @@ class Grub:
         once = self._against_once(carrier_for(self.host))
         try:
             menu = self.state()
-            self._check_bootable(_listed(menu, entry))
+            check_bootable(self.host, listed(menu, entry))
         except LoaderError as error:
             return (*once, str(error))
         return (*once, *obstacles(menu, entry))
@@ -86,10 +83,10 @@ class Grub:
         menu = self.state()
         values = self.block.values()
         if default is not None:
-            self._check_bootable(_listed(menu, default))
-            values = _with_default(values, default)
+            check_bootable(self.host, listed(menu, default))
+            values = with_default(values, default)
         if once is not None:
-            self._check_bootable(_listed(menu, once))
+            check_bootable(self.host, listed(menu, once))
             menu = self._follow_carrier(menu)
         carrier = carrier_in(self.host, menu)
         if once is not None and isinstance(carrier, EnvironmentBlock):
@@ -118,7 +115,7 @@ class Grub:
         for carrier in other_carriers(self.host):
             carrier.remove()
         values = self.block.values()
-        restored = _without_ours(values)
+        restored = without_ours(values)
         if restored != values:
             self.block.write(restored)
         path = self.host.path(KNOWN_GOOD_FILE)
@@ -159,27 +156,12 @@ class Grub:
             notes.append(settle(self.host.path(GRUB_FOLDER), rehearse=True))
         return tuple(note for note in notes if note)
 
-    def _check_bootable(self, entry: MenuEntry) -> None:
-        if entry.doubt or not entry.kernel:
-            raise LoaderError(f"«{entry.entry}»: {entry.doubt or 'it starts no Linux kernel'}")
-        for file in (entry.kernel, *entry.initrds):
-            place = host_path(self.host, file)
-            if isinstance(place, Unknown):
-                raise LoaderError(f"«{entry.entry}» cannot boot: {place.why}")
-
     def _check_reached(self, default: EntryId | None, once: EntryId | None) -> None:
         menu = self.state()
-        asked = ((once, menu), (default, replace(menu, once="")))
-        for entry, view in asked:
-            if entry is None:
-                continue
-            reached = next_entry(view)
-            if isinstance(reached, Unknown):
-                raise LoaderError(reached.why)
-            if reached.entry.entry != entry:
-                raise LoaderError(
-                    f"GRUB would boot «{reached.entry.entry}», not «{entry}»: {reached.why}"
-                )
+        if once is not None:
+            check_reached(menu, once)
+        if default is not None:
+            check_reached(replace(menu, once=""), default)
 
     def _make_entry(self, fingerprint: Fingerprint, script: bytes) -> None:
         """Have our entry made of what 09_trialboot reads; if that fails, all is as it was."""
@@ -191,7 +173,7 @@ class Grub:
             write_durably(path, script, mode=0o644)
             self._regenerate(fingerprint)
         except (LoaderError, OSError) as error:
-            _put_back(path, before)
+            put_back(path, before)
             raise LoaderError(f"the known-good entry is as it was: {error}") from error
 
     def _follow_carrier(self, menu: Menu) -> Menu:
@@ -251,8 +233,8 @@ class Grub:
             raise LoaderError(f"grub-mkconfig wrote {told}, not {fingerprint or 'none'}")
         if not fingerprint:
             return
-        ours = _listed(menu, KNOWN_GOOD)
-        self._check_bootable(ours)
+        ours = listed(menu, KNOWN_GOOD)
+        check_bootable(self.host, ours)
         if ours.place != (0,):
             raise LoaderError(
                 "the known-good is not the first entry: what sorts before 09_trialboot?"
@@ -262,38 +244,6 @@ class Grub:
                 f"GRUB_DEFAULT is «{menu.default_spec}», not saved: a file in /etc/default/grub.d "
                 "that is read after trialboot.cfg sets it"
             )
-
-
-def _listed(menu: Menu, entry: EntryId) -> MenuEntry:
-    found = [known for known in menu.entries if known.entry == entry]
-    if not found:
-        raise LoaderError(f"the boot menu has no entry «{entry}»")
-    return found[0]
-
-
-def _with_default(values: dict[str, str], default: EntryId) -> dict[str, str]:
-    """Set the default; keep what an administrator had saved before ours."""
-    saved = values.get("saved_entry", "")
-    kept = {ADMIN_SAVED: saved} if default == KNOWN_GOOD and saved != KNOWN_GOOD else {}
-    return {**values, **kept, "saved_entry": default}
-
-
-def _without_ours(values: dict[str, str]) -> dict[str, str]:
-    ours = {ADMIN_SAVED, "next_entry"} if ADMIN_SAVED in values else {ADMIN_SAVED}
-    restored = {name: value for name, value in values.items() if name not in ours}
-    if values.get("saved_entry") != KNOWN_GOOD:
-        return restored
-    restored.pop("saved_entry")
-    saved = values.get(ADMIN_SAVED)
-    return {**restored, "saved_entry": saved} if saved else restored
-
-
-def _put_back(path: Path, before: bytes | None) -> None:
-    if before is None:
-        path.unlink(missing_ok=True)
-        sync_folder(path.parent)
-    else:
-        write_durably(path, before, mode=0o644)
 
 
 def _known_good_script(host: Host, kept: KeptBoot) -> bytes:

@@ -23,13 +23,10 @@ from trialboot.core.facts import EntryId, Unknown
 from trialboot.core.grub import format_environment, parse_environment
 from trialboot.core.grubwords import as_script
 from trialboot.core.menu import (
-    ADMIN_SAVED,
     GRUB_BLS,
     KNOWN_GOOD,
     SAVED,
     Menu,
-    MenuEntry,
-    next_entry,
 )
 from trialboot.core.protection import (
     ENVIRONMENT_BLOCK,
@@ -37,8 +34,10 @@ from trialboot.core.protection import (
     against_environment_block,
     protection,
 )
+from trialboot.core.savedentry import with_default, without_ours
 from trialboot.errors import LoaderError
 from trialboot.host import Host, sync_folder, write_durably
+from trialboot.loaders.entries import check_bootable, check_reached, listed, put_back
 from trialboot.loaders.ground import device_kind, ground_of, mount_of, settle
 from trialboot.loaders.note import leave_note, remove_note
 
@@ -78,17 +77,17 @@ class GrubBls:
                 f"GRUB_DEFAULT is «{menu.default_spec}», not saved: set it in /etc/default/grub "
                 "and run grub2-mkconfig"
             )
-        self._check_bootable(_listed(menu, entry))
-        self._write(_with_default(self._environment(), entry))
-        self._check_reached(entry, replace(self.state(), once=""))
+        check_bootable(self.host, listed(menu, entry))
+        self._write(with_default(self._environment(), entry))
+        check_reached(replace(self.state(), once=""), entry)
 
     def boot_once(self, entry: EntryId) -> None:
         """Boot this entry the next time only."""
         for why in self.against(entry):
             raise LoaderError(why)
-        self._check_bootable(_listed(self.state(), entry))
+        check_bootable(self.host, listed(self.state(), entry))
         self._write({**self._environment(), "next_entry": entry})
-        self._check_reached(entry, self.state())
+        check_reached(self.state(), entry)
 
     def forget_once(self) -> None:
         """Take a one-shot back."""
@@ -111,7 +110,7 @@ class GrubBls:
         try:
             self._check_installed(kept)
         except LoaderError as error:
-            _put_back(path, before)
+            put_back(path, before)
             raise LoaderError(f"the known-good entry is as it was: {error}") from error
         return KNOWN_GOOD
 
@@ -119,7 +118,7 @@ class GrubBls:
         """Give the host its own menu and default back; what it had saved is saved again."""
         self.state()
         values = self._environment()
-        restored = _without_ours(values)
+        restored = without_ours(values)
         if restored != values:
             self._write(restored)
         path = self.host.path(_ENTRY)
@@ -242,27 +241,10 @@ class GrubBls:
         if menu.known_good != fingerprint:
             told = menu.known_good or "no known-good entry"
             raise LoaderError(f"the menu has {told}, not {fingerprint}")
-        entry, wanted = _listed(menu, KNOWN_GOOD), kept.command_line
+        entry, wanted = listed(menu, KNOWN_GOOD), kept.command_line
         if entry.arguments.split() != wanted.split():
             raise LoaderError(f"GRUB would hand over «{entry.arguments}», not «{wanted}»")
-        self._check_bootable(entry)
-
-    def _check_bootable(self, entry: MenuEntry) -> None:
-        if entry.doubt or not entry.kernel:
-            raise LoaderError(f"«{entry.entry}»: {entry.doubt or 'it starts no Linux kernel'}")
-        for file in (entry.kernel, *entry.initrds):
-            place = host_path(self.host, file)
-            if isinstance(place, Unknown):
-                raise LoaderError(f"«{entry.entry}» cannot boot: {place.why}")
-
-    def _check_reached(self, entry: EntryId, menu: Menu) -> None:
-        reached = next_entry(menu)
-        if isinstance(reached, Unknown):
-            raise LoaderError(reached.why)
-        if reached.entry.entry != entry:
-            raise LoaderError(
-                f"GRUB would boot «{reached.entry.entry}», not «{entry}»: {reached.why}"
-            )
+        check_bootable(self.host, entry)
 
 
 def _joined(folder: Path, target: Path) -> str:
@@ -274,35 +256,3 @@ def _joined(folder: Path, target: Path) -> str:
         else:
             parts.append(part)
     return "/" + "/".join(parts)
-
-
-def _listed(menu: Menu, entry: EntryId) -> MenuEntry:
-    found = [known for known in menu.entries if known.entry == entry]
-    if not found:
-        raise LoaderError(f"the boot menu has no entry «{entry}»")
-    return found[0]
-
-
-def _with_default(values: dict[str, str], default: EntryId) -> dict[str, str]:
-    """Set the default; keep what an administrator, or grubby, had saved before ours."""
-    saved = values.get("saved_entry", "")
-    kept = {ADMIN_SAVED: saved} if default == KNOWN_GOOD and saved != KNOWN_GOOD else {}
-    return {**values, **kept, "saved_entry": default}
-
-
-def _without_ours(values: dict[str, str]) -> dict[str, str]:
-    ours = {ADMIN_SAVED, "next_entry"} if ADMIN_SAVED in values else {ADMIN_SAVED}
-    restored = {name: value for name, value in values.items() if name not in ours}
-    if values.get("saved_entry") != KNOWN_GOOD:
-        return restored
-    restored.pop("saved_entry")
-    saved = values.get(ADMIN_SAVED)
-    return {**restored, "saved_entry": saved} if saved else restored
-
-
-def _put_back(path: Path, before: bytes | None) -> None:
-    if before is None:
-        path.unlink(missing_ok=True)
-        sync_folder(path.parent)
-    else:
-        write_durably(path, before, mode=0o644)

@@ -16,7 +16,6 @@ from trialboot.bootfiles import (
     ENTRIES,
     boot_partition,
     boot_sets,
-    host_path,
     read_before,
     read_loader_features,
     read_loader_info,
@@ -32,7 +31,6 @@ from trialboot.core.menu import (
     SYSTEMD_BOOT,
     Menu,
     MenuEntry,
-    next_entry,
 )
 from trialboot.core.protection import Protection, protection
 from trialboot.core.systemdboot import (
@@ -48,6 +46,7 @@ from trialboot.core.systemdboot import (
 from trialboot.efivariables import VARIABLES
 from trialboot.errors import HostError, LoaderError
 from trialboot.host import Host, sync_folder, write_durably
+from trialboot.loaders.entries import check_bootable, check_reached, listed, put_back
 from trialboot.loaders.ground import ground_of, mount_of
 from trialboot.loaders.note import leave_note, remove_note
 
@@ -79,21 +78,21 @@ class SystemdBoot:
 
     def make_default(self, entry: EntryId) -> None:
         """Boot this entry from now on; what the host had set is remembered first."""
-        found = _listed(self.state(), entry)
-        self._check_bootable(found)
+        found = listed(self.state(), entry)
+        check_bootable(self.host, found)
         if entry == KNOWN_GOOD:
             self._remember()
         self._set(_DEFAULT, found.name)
-        self._check_reached(entry, replace(self.state(), once=""))
+        check_reached(replace(self.state(), once=""), entry)
 
     def boot_once(self, entry: EntryId) -> None:
         """Boot this entry the next time only, by the name that its file has now."""
         for why in self.against(entry):
             raise LoaderError(why)
-        found = _listed(self.state(), entry)
-        self._check_bootable(found)
+        found = listed(self.state(), entry)
+        check_bootable(self.host, found)
         self._set(_ONE_SHOT, found.name)
-        self._check_reached(entry, self.state())
+        check_reached(self.state(), entry)
 
     def forget_once(self) -> None:
         """Take a one-shot back."""
@@ -115,7 +114,7 @@ class SystemdBoot:
         try:
             self._check_installed(kept.boot_set.fingerprint)
         except LoaderError as error:
-            _put_back(path, before)
+            put_back(path, before)
             raise LoaderError(f"the known-good entry is as it was: {error}") from error
         return KNOWN_GOOD
 
@@ -267,24 +266,7 @@ class SystemdBoot:
         if menu.known_good != fingerprint:
             told = menu.known_good or "no known-good entry"
             raise LoaderError(f"the menu has {told}, not {fingerprint}")
-        self._check_bootable(_listed(menu, KNOWN_GOOD))
-
-    def _check_bootable(self, entry: MenuEntry) -> None:
-        if entry.doubt or not entry.kernel:
-            raise LoaderError(f"«{entry.entry}»: {entry.doubt or 'it starts no Linux kernel'}")
-        for file in (entry.kernel, *entry.initrds):
-            place = host_path(self.host, file)
-            if isinstance(place, Unknown):
-                raise LoaderError(f"«{entry.entry}» cannot boot: {place.why}")
-
-    def _check_reached(self, entry: EntryId, menu: Menu) -> None:
-        reached = next_entry(menu)
-        if isinstance(reached, Unknown):
-            raise LoaderError(reached.why)
-        if reached.entry.entry != entry:
-            raise LoaderError(
-                f"systemd-boot would boot «{reached.entry.entry}», not «{entry}»: {reached.why}"
-            )
+        check_bootable(self.host, listed(menu, KNOWN_GOOD))
 
 
 def _against_entry(entry: MenuEntry, *, verified: bool) -> Iterator[str]:
@@ -295,18 +277,3 @@ def _against_entry(entry: MenuEntry, *, verified: bool) -> Iterator[str]:
             "under Secure Boot a unified image is verified as a whole: its kernel and initrd "
             "cannot be kept apart from it"
         )
-
-
-def _listed(menu: Menu, entry: EntryId) -> MenuEntry:
-    found = [known for known in menu.entries if known.entry == entry]
-    if not found:
-        raise LoaderError(f"the boot menu has no entry «{entry}»")
-    return found[0]
-
-
-def _put_back(path: Path, before: bytes | None) -> None:
-    if before is None:
-        path.unlink(missing_ok=True)
-        sync_folder(path.parent)
-    else:
-        write_durably(path, before, mode=0o644)
