@@ -32,7 +32,8 @@ echo 0 >/sys/class/watchdog/watchdog0/nowayout
 version=$(ls /lib/modules)
 """
 BUILD = (
-    "printf 'MODULES=list\\nCOMPRESS=zstd\\nCOMPRESSLEVEL=1\\n' >/etc/initramfs-tools/conf.d/quick; "
+    "printf 'MODULES=list\\nCOMPRESS=zstd\\nCOMPRESSLEVEL=1\\n' "
+    ">/etc/initramfs-tools/conf.d/quick; "
     "mkinitramfs -o /initrd $version; unmkinitramfs /initrd /unpacked"
 )
 
