@@ -8,12 +8,19 @@ from tests.vm.node import KNOWN_GOOD, Node
 _VARIABLES = "/sys/firmware/efi/efivars"
 _LOADER = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 _GLOBAL = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
+_BLOCKS = ("/boot/plain/trialboot/trial.env", "/boot/efi/EFI/trialboot/trial.env")
 _ONCE = (f"LoaderEntryOneShot-{_LOADER}", f"BootNext-{_GLOBAL}")
 
 
 def pending(node: Node) -> dict[str, str]:
-    """Everything that would boot something once: GRUB's word, the firmware's, systemd-boot's."""
+    """Everything that would boot something once: words of GRUB, firmware and systemd-boot."""
     found = {}
+    for block in _BLOCKS:
+        if node.machine.exists(block):
+            lines = node.machine.exec(f"grub-editenv {block} list").stdout.splitlines()
+            values = dict(line.split("=", 1) for line in lines)
+            if values.get("trialboot_once"):
+                found[block] = values["trialboot_once"]
     if node.machine.exists("/boot/grub/grubenv") and (once := node.grubenv().get("next_entry")):
         found["next_entry"] = once
     for name in _ONCE:
