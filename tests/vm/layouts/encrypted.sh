@@ -3,7 +3,7 @@ PACKAGES=cryptsetup-initramfs
 KEY=/etc/keys/root.key
 
 lay_out() {
-    printf '%s\n' 'label: dos' 'size=512M, bootable' '' | sfdisk -q "$NEW0"
+    printf '%s\n' 'label: dos' 'size=512M, bootable' 'type=83' | sfdisk -q "$NEW0"
     udevadm settle
     head -c 64 /dev/urandom > /root/root.key
     # A key of random bytes needs no stretching, and TCG would take minutes for it.

@@ -1,7 +1,7 @@
 # /boot is an ext4 partition of its own; BIOS.
 
 lay_out() {
-    printf '%s\n' 'label: dos' 'size=512M, bootable' '' | sfdisk -q "$NEW0"
+    printf '%s\n' 'label: dos' 'size=512M, bootable' 'type=83' | sfdisk -q "$NEW0"
     udevadm settle
     mkfs.ext4 -q -O ^orphan_file "$NEW0-part1"
     mkfs.ext4 -q -O ^orphan_file "$NEW0-part2"
