@@ -35,7 +35,7 @@ def efi_variable(node: Node, name: str) -> str:
     if not node.machine.exists(path):
         return ""
     # Four bytes of attributes come first.
-    digits = node.machine.exec(f"tail -c +5 {path} | od -A n -v -t x1 | tr -d ' \\n'").stdout
+    digits = node.machine.exec(f"cat {path} | tail -c +5 | od -A n -v -t x1 | tr -d ' \\n'").stdout
     value = bytes.fromhex(digits)
     return value.decode("utf-16-le").rstrip("\0") if name.startswith("Loader") else digits
 
