@@ -241,7 +241,7 @@ def test_a_cni_that_has_just_started_teaches_nothing(
 class Watched:
     """A host whose /proc is real and whose clock goes on only in sleep.
 
-    Its wall clock jumps by years, to and fro: a deadline that went by it would not be kept.
+    Its wall clock jumps by years, back and forth: a deadline that went by it would not be kept.
     """
 
     root: Path

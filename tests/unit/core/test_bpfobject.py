@@ -147,3 +147,11 @@ def test_a_btf_that_does_not_begin_as_one_is_refused() -> None:
     broken = bytes(CILIUM).replace(MAGIC, b"\0\0\0")
     with pytest.raises(ValueError, match="does not begin as BTF does"):
         patched(broken)
+
+
+def test_a_btf_that_is_cut_short_is_refused() -> None:
+    content = bytearray(CILIUM)
+    # struct btf_header: type_len is its fourth number of 32 bits (include/uapi/linux/btf.h).
+    struct.pack_into("<I", content, content.index(MAGIC) + 12, len(content))
+    with pytest.raises(ValueError, match="cut short"):
+        patched(bytes(content))
