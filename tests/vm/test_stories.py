@@ -22,8 +22,9 @@ from tests.vm.stories import BAD, GOOD, OLD, armed_disk, assert_bootable_default
 pytestmark = pytest.mark.vm
 
 FIRMWARE_LOADED = "/sys/module/toynic/parameters/firmware_loaded"
-POWER_CUTS = range(3, 6) if os.environ.get("TRIALBOOT_POWER_CUTS") == "more" else range(3)
-"""Seeds of the instants: each takes five minutes, so `make test` cuts three times."""
+POWER_CUTS = range(2, 20) if os.environ.get("TRIALBOOT_POWER_CUTS") == "more" else range(2)
+"""Seeds of the instants: each takes five minutes, so `make test` cuts twice, and 18 more times in
+`make test-long`."""
 PANIC = """\
 #!/bin/sh
 [ "$1" = prereqs ] && exit 0
