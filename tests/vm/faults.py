@@ -202,7 +202,11 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
                 at_rest='truncate -s 2M "$initrd"',
             ),
             Fault(
-                name="initrd-missing", told="initrd missing", at_rest='rm "$initrd"', starts=NEVER
+                name="initrd-missing",
+                told="initrd missing",
+                at_rest='rm "$initrd"',
+                # GRUB complains and boots the kernel without it, which finds no root and panics.
+                starts=AT_MOST_ONCE,
             ),
             Fault(
                 name="root-wrong",
