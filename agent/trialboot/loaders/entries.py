@@ -2,11 +2,21 @@
 
 from pathlib import Path
 
-from trialboot.bootfiles import host_path
+from trialboot.bootfiles import host_path, read_menu
 from trialboot.core.facts import EntryId, Unknown
 from trialboot.core.menu import Menu, MenuEntry, next_entry
 from trialboot.errors import LoaderError
 from trialboot.host import Host, sync_folder, write_durably
+
+
+def menu_of(host: Host, loader: str) -> Menu:
+    """Give the menu as it is now, of the loader that is asked for. Raises `LoaderError`."""
+    menu = read_menu(host)
+    if isinstance(menu, Unknown):
+        raise LoaderError(menu.why)
+    if menu.loader != loader:
+        raise LoaderError(f"the boot loader is {menu.loader}, not {loader}")
+    return menu
 
 
 def listed(menu: Menu, entry: EntryId) -> MenuEntry:

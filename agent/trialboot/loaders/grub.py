@@ -28,7 +28,7 @@ from trialboot.core.protection import Ground, Protection, protection
 from trialboot.core.savedentry import with_default, without_ours
 from trialboot.errors import HostError, LoaderError
 from trialboot.host import Host, sync_folder, write_durably
-from trialboot.loaders.entries import check_bootable, check_reached, listed, put_back
+from trialboot.loaders.entries import check_bootable, check_reached, listed, menu_of, put_back
 from trialboot.loaders.environment_block import EnvironmentBlock
 from trialboot.loaders.ground import ground_of, mount_of, settle
 from trialboot.loaders.oneshot import OneShot
@@ -47,12 +47,7 @@ class Grub:
 
     def state(self) -> Menu:
         """Give the menu as it is on disk now."""
-        menu = read_menu(self.host)
-        if isinstance(menu, Unknown):
-            raise LoaderError(menu.why)
-        if menu.loader != GRUB:
-            raise LoaderError(f"the boot loader is {menu.loader}: read, but not controlled yet")
-        return menu
+        return menu_of(self.host, GRUB)
 
     def make_default(self, entry: EntryId) -> None:
         """Boot this entry from now on; what the host had saved is remembered beside it."""

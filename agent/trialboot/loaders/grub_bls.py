@@ -16,7 +16,6 @@ from trialboot.bootfiles import (
     OTHER_GRUB_ENVIRONMENT,
     host_path,
     read_environment,
-    read_menu,
 )
 from trialboot.core.bootset import KeptBoot
 from trialboot.core.facts import EntryId, Unknown
@@ -37,7 +36,7 @@ from trialboot.core.protection import (
 from trialboot.core.savedentry import with_default, without_ours
 from trialboot.errors import LoaderError
 from trialboot.host import Host, sync_folder, write_durably
-from trialboot.loaders.entries import check_bootable, check_reached, listed, put_back
+from trialboot.loaders.entries import check_bootable, check_reached, listed, menu_of, put_back
 from trialboot.loaders.ground import device_kind, ground_of, mount_of, settle
 from trialboot.loaders.note import leave_note, remove_note
 
@@ -62,12 +61,7 @@ class GrubBls:
 
     def state(self) -> Menu:
         """Give the menu as it is on disk now."""
-        menu = read_menu(self.host)
-        if isinstance(menu, Unknown):
-            raise LoaderError(menu.why)
-        if menu.loader != GRUB_BLS:
-            raise LoaderError(f"the boot loader is {menu.loader}, not GRUB with boot entries")
-        return menu
+        return menu_of(self.host, GRUB_BLS)
 
     def make_default(self, entry: EntryId) -> None:
         """Boot this entry from now on; what the host had saved is remembered beside it."""

@@ -46,7 +46,7 @@ from trialboot.core.systemdboot import (
 from trialboot.efivariables import VARIABLES
 from trialboot.errors import HostError, LoaderError
 from trialboot.host import Host, sync_folder, write_durably
-from trialboot.loaders.entries import check_bootable, check_reached, listed, put_back
+from trialboot.loaders.entries import check_bootable, check_reached, listed, menu_of, put_back
 from trialboot.loaders.ground import ground_of, mount_of
 from trialboot.loaders.note import leave_note, remove_note
 
@@ -69,12 +69,7 @@ class SystemdBoot:
 
     def state(self) -> Menu:
         """Give the menu as it is on disk and in the firmware now."""
-        menu = read_menu(self.host)
-        if isinstance(menu, Unknown):
-            raise LoaderError(menu.why)
-        if menu.loader != SYSTEMD_BOOT:
-            raise LoaderError(f"the boot loader is {menu.loader}, not systemd-boot")
-        return menu
+        return menu_of(self.host, SYSTEMD_BOOT)
 
     def make_default(self, entry: EntryId) -> None:
         """Boot this entry from now on; what the host had set is remembered first."""

@@ -205,7 +205,7 @@ def test_the_vault_does_not_drop_what_the_entry_boots(tmp_path: Path) -> None:
 def test_another_loader_is_not_written(tmp_path: Path) -> None:
     host = controlled_systemd_boot(tmp_path)
     for act in (GrubBls(host.host).state, GrubBls(host.host).remove):
-        with pytest.raises(LoaderError, match="is systemd-boot, not GRUB with boot entries"):
+        with pytest.raises(LoaderError, match="is systemd-boot, not grub-bls"):
             act()
 
 
