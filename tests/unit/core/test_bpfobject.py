@@ -155,3 +155,38 @@ def test_a_btf_that_is_cut_short_is_refused() -> None:
     struct.pack_into("<I", content, content.index(MAGIC) + 12, len(content))
     with pytest.raises(ValueError, match="cut short"):
         patched(bytes(content))
+
+
+def test_a_type_of_a_kind_that_is_not_known_is_refused() -> None:
+    content = bytearray(CILIUM)
+    types, _ = btf_of(content)
+    content[types[1].at + 7] = 31
+    with pytest.raises(ValueError, match="kind 31, which is not known"):
+        patched(bytes(content))
+
+
+# --- sections and initial values -----------------------------------------------------------------
+
+
+def test_a_section_that_ends_behind_the_file_is_refused() -> None:
+    content = bytearray(CILIUM)
+    # e_shoff and the sh_size of the section behind the first, the null one (elf(5)).
+    (sections,) = struct.unpack_from("<Q", content, 0x28)
+    struct.pack_into("<Q", content, sections + 64 + 0x20, len(content))
+    with pytest.raises(ValueError, match="a section is not whole"):
+        patched(bytes(content))
+
+
+def test_an_initial_value_that_is_no_functions_place_is_left_alone() -> None:
+    content = bytearray(CILIUM)
+    sections = bpfobject._sections(content)
+    table = next(section for section in sections if section.name == ".rel.maps")
+    maps = sections[table.info]
+    entries = range(table.offset, table.offset + table.size, bpfobject._RELOCATION.size)
+    for at in entries:
+        place, _ = bpfobject._RELOCATION.unpack_from(content, at)
+        struct.pack_into("<Q", content, maps.offset + place, 1)
+    new = patched(bytes(content))
+    assert new[table.offset : table.offset + table.size] == bytes(
+        content[table.offset : table.offset + table.size]
+    )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from trialboot.core.carriers import carriers
+from trialboot.core.carriers import carriers, is_of_networks
 from trialboot.core.facts import Interface, Module
 
 ETH0 = Interface(name="eth0", driver="ice", bus="0000:3b:00.0", default_route=True)
@@ -51,3 +51,8 @@ def test_br_netfilter_counts_always_for_nothing_ever_refers_to_it() -> None:
 @pytest.mark.parametrize("name", ["snd", "ext4", "nvme", "xt", "kvm", "my_xt_MARK"])
 def test_other_modules_do_not_count_however_much_they_are_used(name: str) -> None:
     assert carriers(loaded(name, references=9), []) == {}
+
+
+def test_what_networks_are_made_with_is_known_by_its_name() -> None:
+    assert is_of_networks("xt_MARK")
+    assert not is_of_networks("ext4")

@@ -148,6 +148,14 @@ def test_an_order_is_read_as_it_is_written(order: list[int]) -> None:
     assert parse_number(format_number(free)) == free
 
 
+def test_half_a_number_is_no_order() -> None:
+    assert isinstance(parse_order(b"\1\0\2"), Unknown)
+
+
+def test_what_has_no_description_is_unknown() -> None:
+    assert isinstance(parse_description(b"\1"), Unknown)
+
+
 def test_where_all_numbers_are_taken_there_is_none() -> None:
     assert isinstance(free_number(range(0x10000)), Unknown)
 
