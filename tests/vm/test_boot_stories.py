@@ -1,11 +1,12 @@
 """Stories of boots that no daemon of ours sees, or that no boot loader made.
 
-Emergency mode, a start that never ends, kexec, and a hang before userspace. As all stories, each
-on a fresh overlay of one image, on a really booted machine.
+Emergency mode, a start that never ends, kexec, a human at the menu, and a hang before userspace.
+As all stories, each on a fresh overlay of one image, on a really booted machine.
 """
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -144,6 +145,39 @@ def _kexec(node: Node, release: str) -> str:
     assert int(node.machine.read("/proc/sys/kernel/bootloader_type")) >> 4 == 0xD
     assert node.command_line() == line
     return boot
+
+
+def test_who_picks_the_known_good_in_the_menu_condemns_nothing(
+    image: Image, package: Path, tmp_path: Path, say: Say
+) -> None:
+    """S12: somebody at the console takes our entry while the candidate is to boot once."""
+    good, bad = image.kernels[GOOD], image.kernels[BAD]
+    with Node(image, tmp_path / "node", stories.armed_disk(image, package, say)) as node:
+        node.machine.start()
+        _take_the_first_entry(node)
+        say("at the menu: Home, Return")
+        node.machine.wait_agent()
+        node.assert_runs(good)
+        assert "trialboot.instead=picked" in node.command_line()
+        state = node.wait_phase("armed")
+        assert not state["condemned"]
+        story = [moment["text"] for moment in node.record()["trial"]["story"]]
+        assert any("was picked in the boot menu" in text for text in story), story
+        assert node.machine.serial().count(f"Linux version {bad}") == 0
+        say("respected: nothing is condemned, and the candidate is armed again")
+        stories.reboot_into_trial(node, bad, say)
+
+
+def _take_the_first_entry(node: Node) -> None:
+    """Press keys until a kernel starts: the menu is there for a second, and says not when."""
+    until = time.monotonic() + 120
+    while "Linux version" not in node.machine.serial():
+        assert time.monotonic() < until, "no kernel has started"
+        if "GRUB" in node.machine.serial():
+            for key in ("home", "ret"):
+                node.machine.qmp("send-key", keys=[{"type": "qcode", "data": key}])
+                time.sleep(0.3)
+        time.sleep(0.05)
 
 
 # The operator's wish, with times that a test can wait for.

@@ -84,6 +84,9 @@ class Grub:
             check_bootable(self.host, listed(menu, once))
             menu = self._follow_carrier(menu)
         carrier = carrier_in(self.host, menu)
+        if once is not None:
+            for why in (*carrier.against(), *obstacles(menu, once)):
+                raise LoaderError(why)
         if once is not None and isinstance(carrier, EnvironmentBlock):
             values["next_entry"] = once
         self.block.write(values)

@@ -80,7 +80,6 @@ def uefi_node(root: Path) -> tuple[Node, Firmware]:
     node.write("/proc/cmdline", "BOOT_IMAGE=/vmlinuz ro panic=10\n")
     node.write("/run/udev/data/b8:1", UDEV)
     node.write("/sys/devices/sda/sda1/partition", "1\n")
-    (root / "sys/dev/block").mkdir(parents=True)
     (root / "sys/dev/block/8:1").symlink_to(root / "sys/devices/sda/sda1")
     for name in ("shimx64", "grubx64", "mmx64", "fbx64"):
         node.write(f"/boot/efi/EFI/debian/{name}.efi", f"{name} 1")

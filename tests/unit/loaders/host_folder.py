@@ -114,6 +114,10 @@ def make_node(root: Path, **mkconfig: Any) -> Node:
     for file in (path for path in INITRAMFS.rglob("*") if path.is_file()):
         node.write(f"/usr/lib/trialboot/initramfs/{file.relative_to(INITRAMFS)}", file.read_text())
     node.write("/boot/grub/grub.cfg", runner.menu())
+    node.write("/proc/self/mountinfo", "1 0 8:2 / / rw - ext4 /dev/sda2 rw\n")
+    node.write("/sys/devices/sda/sda2/partition", "2\n")
+    (root / "sys/dev/block").mkdir(parents=True)
+    (root / "sys/dev/block/8:2").symlink_to(root / "sys/devices/sda/sda2")
     return node
 
 

@@ -34,7 +34,6 @@ def raid_node(root: Path, mounts: str = MOUNTS) -> Node:
     node.write("/sys/devices/sda/sda1/partition", "1\n")
     node.write("/sys/devices/md0/md/level", "raid1\n")
     (root / "boot/plain").mkdir()
-    (root / "sys/dev/block").mkdir(parents=True)
     (root / "sys/dev/block/8:1").symlink_to(root / "sys/devices/sda/sda1")
     (root / "sys/dev/block/9:0").symlink_to(root / "sys/devices/md0")
     return node
@@ -116,6 +115,10 @@ def test_a_partition_that_is_mounted_later_is_used_for_the_next_trial(tmp_path: 
     grub.install(parts.boot_files(node.host, boot_set.fingerprint))
     grub.make_default(KNOWN_GOOD)
     assert grub.state().carrier is None
+    before = (tmp_path / "boot/grub/grubenv").read_bytes()
+    with pytest.raises(LoaderError, match="cannot write its environment block through md"):
+        grub.boot_once(EntryId(SIMPLE))
+    assert (tmp_path / "boot/grub/grubenv").read_bytes() == before
     node.write("/proc/self/mountinfo", MOUNTS)
     grub.boot_once(EntryId(SIMPLE))
     assert grub.state().carrier == Carrier(OWN_BLOCK, PLAIN)
