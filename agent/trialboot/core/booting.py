@@ -148,7 +148,7 @@ def _never_came_up(trial: Trial, event: Booted) -> Decision:
     how = (
         "the boot loader could not load it"
         if event.instead == FALLBACK
-        else "the boot loader went back by itself"
+        else "a panic, a hang, emergency mode or a power cut came before trialboot ran in it"
     )
     return condemn(trial, event.at, f"{_release(trial)} never came up: {how}")
 

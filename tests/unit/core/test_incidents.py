@@ -434,7 +434,8 @@ def test_a_kernel_that_panics_is_condemned_when_the_loader_comes_back_from_it() 
     decision = back_after_a_panic()
     assert decision.trial.phase is Phase.CONDEMNED
     assert decision.trial.story[-1].text == (
-        "condemned: 6.1-new never came up: the boot loader went back by itself"
+        "condemned: 6.1-new never came up: "
+        "a panic, a hang, emergency mode or a power cut came before trialboot ran in it"
     )
     assert [c.release for c in decision.trial.condemned] == ["6.1-new"]
     assert not any(isinstance(action, Reboot) for action in decision.todo)

@@ -992,7 +992,11 @@ def test_an_earlier_condemned_one_stays_condemned() -> None:
 @pytest.mark.parametrize(
     ("trial", "instead", "why"),
     [
-        (WAITING, "", "6.1-new never came up: the boot loader went back by itself"),
+        (
+            WAITING,
+            "",
+            "6.1-new never came up: a panic, a hang, emergency mode or a power cut came before",
+        ),
         (WAITING, FALLBACK, "6.1-new never came up: the boot loader could not load it"),
         (TRYING, "", "6.1-new went down before it was proven"),
         (replace(TRYING, candidate=None), "", "the candidate went down before it was proven"),
