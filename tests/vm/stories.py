@@ -97,7 +97,24 @@ def fall_back(node: Node, trial_boot: str, release: str, say: Say) -> str:
     boot = node.wait_release(release, trial_boot, timeout=420)
     assert "trialboot.boot=" in node.command_line()
     say(f"the node has rebooted by itself: {release} is up, from the known-good entry")
+    say(f"from the verdict to the reboot call it took {_seconds_to_reboot(node, trial_boot)}")
     return boot
+
+
+def _seconds_to_reboot(node: Node, trial_boot: str) -> str:
+    """Ask the journal of the trial: from our line that condemns to logind's that reboots."""
+    words = f"-b {trial_boot.replace('-', '')} -o json --no-pager"
+    log = node.machine.exec(
+        f"journalctl {words} TRIALBOOT_PHASE=condemned + _COMM=systemd-logind"
+    ).stdout
+    lines = [json.loads(line) for line in log.splitlines()]
+    condemned, left = (
+        [int(line["__MONOTONIC_TIMESTAMP"]) for line in lines if said in str(line["MESSAGE"])]
+        for said in ("condemned", "reboot")
+    )
+    if not condemned or not left:
+        return "a time that the journal of that boot does not have"
+    return f"{(left[-1] - condemned[0]) / 1e6:.1f} s"
 
 
 def recover(node: Node, say: Say) -> None:
