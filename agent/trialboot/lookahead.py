@@ -19,8 +19,8 @@ from trialboot.core.menu import (
     KNOWN_GOOD,
     Menu,
     MenuEntry,
+    against_default,
     entry_of,
-    leads_back,
     next_entry,
     wanted_entry,
 )
@@ -441,5 +441,5 @@ def _lost_default(side: BootSide, good: BootSet) -> str:
     """Tell of a default that somebody else has set: what was asked for is `wanted`, by a trial."""
     if isinstance(side.menu, Unknown) or side.menu.known_good != good.fingerprint:
         return ""  # not known, or told as the lost entry
-    drifted = leads_back(side.menu) is False
-    return "the boot loader's default is no longer the known-good" if drifted else ""
+    found = against_default(side.menu)
+    return "" if isinstance(found, Unknown) else found

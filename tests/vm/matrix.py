@@ -27,6 +27,7 @@ _START = re.compile(
     r"Linux version (\S+)(?:(?:(?!Linux version ).)*?Command line: ([^\n]*))?", re.DOTALL
 )
 _PATIENCE = 600.0
+_REPAIR = 120.0
 
 
 @dataclass(kw_only=True)
@@ -171,7 +172,7 @@ class _Play:
         assert len(candidates) in self._fault.starts, f"the candidate started: {seen.starts}"
         others = 0 if self._fault.blessed else 1
         assert len(seen.starts) == len(candidates) + others, f"kernels started: {seen.starts}"
-        loaderfiles.assert_default_is_whole(node, self._host, self._last)
+        self._wait_default()
         pending = loaderfiles.pending(node)
         assert seen.phase == "armed" or not pending, f"pending: {pending}"
         before = node.machine.read(stories.BOOT_ORDER) if self._fault.begin == "armed" else ""
@@ -181,6 +182,17 @@ class _Play:
         if self._fault.blessed:
             self._boot_the_blessed()
         seen.fine, seen.why = True, ""
+
+    def _wait_default(self) -> None:
+        """What was spoilt at rest is put right at the daemon's next look, not before the boot."""
+        until = time.monotonic() + _REPAIR
+        while True:
+            try:
+                return loaderfiles.assert_default_is_whole(self._node, self._host, self._last)
+            except (AssertionError, CommandFailed):
+                if time.monotonic() > until:
+                    raise
+            time.sleep(2)
 
     def _boot_the_blessed(self) -> None:
         self._node.wait_release(self._last, self._node.reboot())

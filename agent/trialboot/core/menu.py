@@ -134,10 +134,16 @@ def next_entry(menu: Menu) -> Resolved | Unknown:
     return _resolve(menu, menu.default_spec, "default")
 
 
-def leads_back(menu: Menu) -> bool | Unknown:
-    """Tell whether the loader's default is our entry, whatever it boots once."""
-    resolved = next_entry(replace(menu, once=""))
-    return resolved if isinstance(resolved, Unknown) else resolved.entry.entry == KNOWN_GOOD
+def against_default(menu: Menu) -> str | Unknown:
+    """Say what is wrong with the default, whatever boots once; empty where it is our entry."""
+    default = next_entry(replace(menu, once=""))
+    if isinstance(default, Unknown):
+        return default
+    if default.entry.entry != KNOWN_GOOD:
+        return "the boot loader's default is no longer the known-good"
+    # Our entry is the first, until somebody puts another before it.
+    by_chance = default.fell_back or not default.spec
+    return "the boot loader has no default, and takes the first of its menu" if by_chance else ""
 
 
 def wanted_entry(menu: Menu) -> Resolved | Unknown:

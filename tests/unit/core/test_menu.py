@@ -24,8 +24,8 @@ from trialboot.core.menu import (
     Menu,
     MenuEntry,
     Resolved,
+    against_default,
     entry_of,
-    leads_back,
     next_entry,
     wanted_entry,
 )
@@ -58,12 +58,16 @@ def with_default(spec: str) -> str:
     return PLAIN.replace('default="0"', f"default='{spec}'")
 
 
-def test_the_default_leads_back_whatever_boots_once() -> None:
-    assert leads_back(menu_of(OURS, saved_entry=KNOWN_GOOD)) is True
-    assert leads_back(menu_of(OURS, saved_entry=KNOWN_GOOD, next_entry=NEW)) is True
-    assert leads_back(menu_of(OURS, saved_entry="gone")) is True, "GRUB takes the first entry"
-    assert leads_back(menu_of(OURS, saved_entry=NEW)) is False
-    assert isinstance(leads_back(menu_of(OURS, saved_entry="1st")), Unknown)
+def test_the_default_is_our_entry_by_name_whatever_boots_once() -> None:
+    assert against_default(menu_of(OURS, saved_entry=KNOWN_GOOD)) == ""
+    assert against_default(menu_of(OURS, saved_entry=KNOWN_GOOD, next_entry=NEW)) == ""
+    other = "the boot loader's default is no longer the known-good"
+    assert against_default(menu_of(OURS, saved_entry=NEW)) == other
+    # GRUB takes the first entry, which is ours.
+    chance = "the boot loader has no default, and takes the first of its menu"
+    assert against_default(menu_of(OURS, saved_entry="gone")) == chance
+    assert against_default(menu_of(OURS)) == chance
+    assert isinstance(against_default(menu_of(OURS, saved_entry="1st")), Unknown)
 
 
 def test_a_real_menu_is_read_with_its_submenu() -> None:

@@ -14,8 +14,8 @@ from trialboot.workers.late_start import LONGEST_START
 SYSTEMD = Path(__file__).parents[3] / "systemd"
 SERVICES = sorted(path.name for path in SYSTEMD.glob("*.service"))
 
-# systemd-analyze security, in tenths, 0 is best. It counts 0.3 for what no unit may have that works
-# on a full disk: PrivateTmp and PrivateDevices.
+# systemd-analyze security, in tenths, 0 is best. It counts 0.3 for PrivateTmp and PrivateDevices,
+# which no unit may have that has to work on a full disk.
 EXPOSURE = {
     "trialbootd.service": 11,
     "trialboot-boot-check.service": 11,
