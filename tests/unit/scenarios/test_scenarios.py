@@ -706,6 +706,16 @@ def somebody_made_another_entry_the_default(root: Path) -> Node:
 
 
 @story
+def somebody_removed_the_environment_block(root: Path) -> Node:
+    """With it the default went: the first entry of the menu boots, which is ours by chance."""
+    host = node(root)
+    trial = host.prove()
+    _put_ours_into_the_menu(host, trial)
+    (host.root / "boot/grub/grubenv").unlink(missing_ok=True)
+    return host
+
+
+@story
 def known_good_lacks_its_entry(root: Path) -> Node:
     """Somebody ran a grub-mkconfig of his own: the menu has our entry no more."""
     host = node(root)
