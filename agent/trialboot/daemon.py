@@ -242,6 +242,7 @@ class Daemon:
                 stale=looking.stale,
             ),
             transactions=looking.transactions,
+            unfinished=bool(decision.todo),
             being_kept=any(
                 isinstance(action, Keep) and action.boot_set == trial.known_good
                 for action in decision.todo

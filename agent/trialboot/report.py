@@ -48,6 +48,8 @@ class View:
     against_reboot: tuple[str, ...] = ()
     being_kept: bool = False
     """The known-good is not in the vault yet."""
+    unfinished: bool = False
+    """What was decided is not performed yet."""
     transactions: tuple[Transaction, ...] = ()
     """Package transactions, newest last."""
 
@@ -61,7 +63,7 @@ def state_of(view: View) -> dict[str, Any]:
         "at": view.at,
         "mode": view.mode,
         "phase": str(trial.phase),
-        "meaning": _PHASES[trial.phase],
+        "meaning": _meaning(view),
         "boot": trial.boot,
         "report_only": trial.report_only,
         "trouble": list(view.trouble),
@@ -87,6 +89,12 @@ def state_of(view: View) -> dict[str, Any]:
         },
         "counters": dict(view.counters),
     }
+
+
+def _meaning(view: View) -> str:
+    if view.trial.phase is Phase.ARMED and view.unfinished:
+        return "a trial is being armed; the boot loader is not set yet"
+    return _PHASES[view.trial.phase]
 
 
 def _plain(value: object) -> Any:

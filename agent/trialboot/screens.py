@@ -260,6 +260,8 @@ def _advice(state: Mapping[str, Any]) -> str:
         case Phase.STRANDED:
             return "to do: look at this node by hand; then «trialboot retry»"
         case Phase.ARMED:
+            for why in state["may_reboot"]["reasons"]:
+                return f"to do: no reboot yet: {why}"
             return "to do: reboot when it suits you; the trial goes back by itself"
         case Phase.TRIAL | Phase.CONDEMNED:
             return "to do: nothing yet; the verdict is being found"

@@ -537,6 +537,16 @@ def test_why_ends_with_what_to_do(phase: Phase, advice: str) -> None:
     ]
 
 
+def test_a_trial_that_cannot_be_armed_yet_is_not_called_the_next_boot() -> None:
+    stuck = state(
+        trial(Phase.ARMED), unfinished=True, against_reboot=("the boot loader is not set",)
+    )
+    assert screens.status_lines(stuck)[0] == (
+        "armed: a trial is being armed; the boot loader is not set yet"
+    )
+    assert screens.why_lines(stuck)[-1] == "to do: no reboot yet: the boot loader is not set"
+
+
 def test_why_of_a_long_story_tells_its_end() -> None:
     made = trial(Phase.ARMED, story=told(*(f"moment {n}" for n in range(20))))
     lines = screens.why_lines(state(made))

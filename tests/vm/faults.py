@@ -131,6 +131,17 @@ def _immutable(node: Node, release: str) -> None:
     _install_unseen(node, release, f"chattr +i {_GRUBENV}")
 
 
+def _mutable_again(node: Node, release: str) -> None:  # noqa: ARG001  all acts are called alike
+    """The known-good runs and what is in the way is told; an administrator puts it right."""
+    node.machine.wait_agent()
+    node.wait_state(
+        "what is in the way is told",
+        lambda s: "Operation not permitted" in " ".join(s["trouble"]),
+    )
+    assert node.trialboot("may-reboot", check=False).startswith("no")
+    node.machine.exec(f"chattr -i {_GRUBENV} && systemctl restart trialbootd")
+
+
 def _remove_firmware(node: Node, release: str) -> None:  # noqa: ARG001  all are called alike
     node.machine.exec("DEBIAN_FRONTEND=noninteractive apt-get purge -y firmware-toynic")
     node.wait_phase("armed")
@@ -260,9 +271,10 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
             ),
             Fault(
                 name="grubenv-immutable-at-arming",
-                told="grubenv immutable when the change is armed",
+                told="grubenv immutable when the change is armed, and put right after a reboot",
                 begin="steady",
                 prepare=_immutable,
+                act=_mutable_again,
                 starts=AT_MOST_ONCE,
                 ends=UNTRIED,
             ),
