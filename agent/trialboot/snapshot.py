@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from trialboot.content import Cache, read_tree
-from trialboot.core.facts import Kernel, Module, Package, Unknown
+from trialboot.core.facts import Kernel, Module, Package, Tree, Unknown
 from trialboot.core.outlook import Snapshot
 from trialboot.core.transaction import Condition
 from trialboot.covered import firmware_folder
@@ -39,7 +39,7 @@ def take(host: Host, cache: Cache) -> Snapshot:
         taken_at=now,
         kernel=runs,
         modules=_loaded(host, runs, cache),
-        firmware=guarded(lambda: read_tree(host.path(firmware_folder(host)), cache=cache)),
+        firmware=guarded(lambda: _firmware(host, cache)),
         packages=installed,
         condition=condition,
         equipment=inventory.read_equipment(host),
@@ -48,6 +48,14 @@ def take(host: Host, cache: Cache) -> Snapshot:
         boot_next=efi.read_boot_next(host),
         evidence=evidence.read_evidence(host),
     )
+
+
+def _firmware(host: Host, cache: Cache) -> Tree:
+    """Read the packages' firmware; a host without any, a cloud image, may lack the folder."""
+    folder = host.path(firmware_folder(host))
+    if host.exists(firmware_folder(host)):
+        return read_tree(folder, cache=cache)
+    return Tree(files=(), newest_change=int(folder.parent.stat().st_ctime))
 
 
 def guarded(read: Callable[[], _T]) -> _T | Unknown:

@@ -24,9 +24,9 @@ from tests.unit.workers.debian_host import (
 from trialboot import lookahead, snapshot
 from trialboot.config import PATH as CONFIG
 from trialboot.content import file_sha256
-from trialboot.core.bootset import BootSet
+from trialboot.core.bootset import BootSet, tree_identity
 from trialboot.core.change import Area
-from trialboot.core.facts import Kernel, Unknown
+from trialboot.core.facts import Kernel, Tree, Unknown
 from trialboot.core.grub import format_environment
 from trialboot.core.menu import BOOT_WORD, INSTEAD_WORD, KNOWN_GOOD
 from trialboot.core.outlook import Outlook
@@ -263,6 +263,22 @@ def test_a_command_line_that_no_entry_has_makes_what_runs_unknown(tmp_path: Path
     assert "no entry of the menu boots" in why(look(host).running)
 
 
+def test_a_host_without_a_firmware_folder_has_no_firmware(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    shutil.rmtree(tmp_path / "lib/firmware")
+    newest = max((p for p in tmp_path.rglob("*") if p.exists()), key=lambda p: p.stat().st_ctime)
+    host.boots(OLD, started=later_than(newest))
+    assert set_of(look(host).running).firmware == tree_identity(Tree(files=(), newest_change=0))
+
+
+def test_one_that_lost_it_since_this_boot_is_not_known(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    newest = max((p for p in tmp_path.rglob("*") if p.exists()), key=lambda p: p.stat().st_ctime)
+    host.boots(OLD, started=later_than(newest))
+    shutil.rmtree(tmp_path / "lib/firmware")
+    assert why(look(host).running).startswith("the firmware tree has changed since this boot")
+
+
 # --- what cannot be read ------------------------------------------------------------------------
 
 
@@ -290,7 +306,6 @@ def gone(path: str) -> Callable[[Debian], None]:
         (spoil_kernel, "not an x86 kernel image"),
         (gone(f"/boot/initrd.img-{OLD}"), f"/initrd.img-{OLD} is neither below /boot nor below /"),
         (gone(f"/boot/vmlinuz-{OLD}"), f"/vmlinuz-{OLD} is neither below /boot nor below /"),
-        (gone("/lib/firmware"), "/lib/firmware: No such file"),
         (gone(f"/lib/modules/{OLD}/modules.builtin"), "modules.builtin: No such file"),
         (gone(f"/lib/modules/{OLD}"), f"/lib/modules/{OLD}: No such file"),
     ],
@@ -638,7 +653,6 @@ def test_a_snapshot_has_all_parts(tmp_path: Path) -> None:
     [
         ("/proc/stat", {"kernel", "modules"}),
         ("/proc/modules", {"modules"}),
-        ("/lib/firmware", {"firmware"}),
         ("/var/lib/dpkg/status", {"packages"}),
     ],
 )

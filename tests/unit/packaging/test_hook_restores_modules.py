@@ -33,7 +33,8 @@ class Place:
         self.tree = self.trees / RELEASE
         self.kept = folder / "kept" / FINGERPRINT / "modules" / RELEASE
         self.bin = folder / "bin"
-        for made in (self.spool, self.trees, self.bin):
+        self.firmware = folder / "firmware"
+        for made in (self.spool, self.trees, self.bin, self.firmware):
             made.mkdir()
         for name, content in FILES.items():
             for tree in (self.kept, self.tree):
@@ -59,6 +60,7 @@ class Place:
             ("known_good", str(self.known_good)),
             ("kept_sets", str(self.root / "kept")),
             ("module_trees", str(self.trees)),
+            ("firmware", str(self.firmware)),
             ("PATH", path),
         ):
             text, found = re.subn(rf"(?m)^{name}=.*$", f"{name}={value}", text)
@@ -204,9 +206,20 @@ def test_the_values_may_stand_in_quotes(place: Place, quoted: str) -> None:
 
 def test_a_host_without_a_known_good_is_left_alone(place: Place) -> None:
     shutil.rmtree(place.tree)
+    place.firmware.rmdir()
     place.known_good.unlink()
     place.run("end")
     assert not place.tree.exists()
+    assert not place.firmware.exists()
+
+
+@pytest.mark.parametrize("event", ENDS)
+def test_the_folder_that_kept_firmware_is_bound_on_comes_back(place: Place, event: str) -> None:
+    """dpkg removes it with the last package that has a file in it."""
+    place.firmware.rmdir()
+    place.run(event)
+    assert list(place.firmware.iterdir()) == []
+    assert place.firmware.stat().st_mode & 0o777 == 0o755
 
 
 def test_a_boot_set_kept_without_modules_is_left_alone(place: Place) -> None:

@@ -19,7 +19,7 @@ from trialboot.core.bootset import (
     plain_command_line,
     tree_identity,
 )
-from trialboot.core.facts import Unknown
+from trialboot.core.facts import Tree, Unknown
 from trialboot.errors import VaultError, VaultRoomError
 from trialboot.writers.vault import bootsets, layout, moduletrees, parts, room
 from trialboot.writers.vault.bootsets import Sources
@@ -86,6 +86,16 @@ def test_a_boot_set_may_lack_initrd_and_firmware(tmp_path: Path) -> None:
     bootsets.verify(node.host, boot_set.fingerprint)
     names = {path.name for path in folder_of(node, boot_set.fingerprint).iterdir()}
     assert names == {"vmlinuz", "manifest.json"}
+
+
+def test_that_a_host_has_no_firmware_is_kept_and_bound_too(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    none = replace(node.boot_set(), firmware=tree_identity(Tree(files=(), newest_change=0)))
+    shutil.rmtree(tmp_path / "lib/firmware")
+    bootsets.keep(node.host, none, node.sources())
+    bootsets.verify(node.host, none.fingerprint)
+    files = parts.boot_files(node.host, none.fingerprint)
+    assert f"trialboot.firmware={layout.firmware_of(none.fingerprint)}" in files.words
 
 
 @pytest.mark.parametrize(

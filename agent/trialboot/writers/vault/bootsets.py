@@ -127,7 +127,8 @@ def _build(host: Host, boot_set: BootSet, sources: Sources, cache: Cache) -> Non
     boot.mkdir(parents=True, mode=0o700)
     (tree / "firmware").mkdir(parents=True)
     bring(host, boot_sets(host), _boot_files(host, sources, boot), cache)
-    if sources.firmware:
+    # A host without any firmware may lack the folder: what is kept is that there is none.
+    if sources.firmware and host.exists(sources.firmware):
         bring_tree(host, host.path(sources.firmware), tree / "firmware", cache)
     if sources.modules:
         kept_modules(host, boot_set)
