@@ -54,6 +54,13 @@ def test_the_driver_of_the_watchdog_is_taken_along(host: Path) -> None:
     assert settings(host) == (0, "MODULE='no_such_driver' OPTION='' LIMIT=600\n", "")
 
 
+def test_a_driver_that_names_no_device_is_the_one_that_uses_the_core(host: Path) -> None:
+    (host / DEVICE / "device").rename(host / "gone")
+    for name in ("no_such_driver", "softdog"):
+        (host / "sys/module/watchdog/holders" / name).mkdir(parents=True)
+    assert settings(host) == (0, "MODULE='no_such_driver' OPTION='' LIMIT=600\n", "")
+
+
 def test_a_built_in_driver_needs_no_module(host: Path) -> None:
     (host / DEVICE / "device/driver/module").unlink()
     assert settings(host)[:2] == (0, "MODULE='' OPTION='' LIMIT=600\n")
@@ -77,8 +84,17 @@ def _none(host: Path) -> None:
 
 
 def _software(host: Path) -> None:
-    (host / DEVICE / "device").rename(host / "gone")
     write(host, f"{DEVICE}/identity", "Software Watchdog\n")
+
+
+def _two_drivers(host: Path) -> None:
+    (host / DEVICE / "device").rename(host / "gone")
+    for name in ("i6300esb", "iTCO_wdt"):
+        (host / "sys/module/watchdog/holders" / name).mkdir(parents=True)
+
+
+def _no_driver(host: Path) -> None:
+    (host / DEVICE / "device").rename(host / "gone")
 
 
 def _no_way_out(host: Path) -> None:
@@ -96,6 +112,8 @@ def _too_short(host: Path) -> None:
         (_another_device, "systemd does not take it over (RuntimeWatchdogSec)"),
         (_none, "this machine shows none"),
         (_software, "Software Watchdog is no hardware"),
+        (_two_drivers, "which driver has i6300ESB timer is not told"),
+        (_no_driver, "which driver has i6300ESB timer is not told"),
         (_no_way_out, "it cannot be stopped once it runs (nowayout)"),
         (_too_short, "SECONDS=10"),
     ],
