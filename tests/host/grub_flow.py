@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 from trialboot.content import file_sha256, read_tree
 from trialboot.core.bootset import BootSet, tree_identity
@@ -58,12 +59,22 @@ MOUNTS, DEVICE = "/proc/self/mountinfo", "/sys/dev/block/8:2"
 
 
 class OnSda2(Host):
-    """The machine, whose /boot lies on /dev/sda2 with ext4 as `PROBE` says: here it is a tmpfs."""
+    """The machine, whose /boot lies on /dev/sda2 with ext4 as `PROBE` says, whatever it is here."""
+
+    ground: ClassVar[Path]
 
     def path(self, absolute: str) -> Path:
         """Give the place of a path; what tells of mounts and devices is ours."""
         here = super().path(absolute)
-        return Path(sys.argv[1]) / here.name if absolute in {MOUNTS, DEVICE} else here
+        return self.ground / here.name if absolute in {MOUNTS, DEVICE} else here
+
+
+def on_sda2(work: Path) -> Host:
+    """Give the machine so; what it tells lies in a folder of ours."""
+    (work / Path(DEVICE).name).mkdir()
+    (work / Path(MOUNTS).name).write_text("22 1 8:2 / / rw - ext4 /dev/sda2 rw\n", "ascii")
+    OnSda2.ground = work
+    return OnSda2()
 
 
 def sh(*argv: str) -> str:
@@ -81,8 +92,6 @@ def furnish(work: Path) -> None:
         Path(f"/boot/vmlinuz-{release}").write_text(f"kernel {release}", encoding="utf-8")
         Path(f"/boot/initrd.img-{release}").write_text(f"initrd {release}", encoding="utf-8")
     sh("cp", "-r", str(PACKAGING / "initramfs"), "/usr/lib/trialboot/initramfs")
-    (work / Path(DEVICE).name).mkdir()
-    (work / Path(MOUNTS).name).write_text("22 1 8:2 / / rw - ext4 /dev/sda2 rw\n", "ascii")
     (work / "default/grub.d").mkdir(parents=True)
     (work / "default/grub").write_text(DEFAULTS, encoding="utf-8")
     sh("cp", str(PACKAGING / "grub/trialboot.cfg"), str(work / "default/grub.d"))
@@ -153,7 +162,7 @@ def environment() -> list[str]:
 
 
 def flow(work: Path) -> dict[str, object]:
-    grub, cfg = Grub(OnSda2()), Path("/boot/grub/grub.cfg")
+    grub, cfg = Grub(on_sda2(work)), Path("/boot/grub/grub.cfg")
     own = made(str(cfg))
     seen: dict[str, object] = {"own": own, "before": told(grub.state())}
     seen |= arm(grub, work)

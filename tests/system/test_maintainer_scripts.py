@@ -31,11 +31,10 @@ STALLED = "/var/lib/toy-stalled"
 ARM = """
 from pathlib import Path
 from tests.host import grub_flow
-from trialboot.host import Host
 from trialboot.loaders.grub import Grub
 work = Path("/srv/work")
 work.mkdir()
-grub_flow.arm(Grub(Host()), work)
+grub_flow.arm(Grub(grub_flow.on_sda2(work)), work)
 """
 
 
