@@ -59,7 +59,7 @@ MOUNTS, DEVICE = "/proc/self/mountinfo", "/sys/dev/block/8:2"
 
 
 class OnSda2(Host):
-    """The machine, whose /boot lies on /dev/sda2 with ext4 as `PROBE` says, whatever it is here."""
+    """The machine, whose /boot lies on /dev/sda2 with ext4 as `PROBE` says: here it is not."""
 
     ground: ClassVar[Path]
 
