@@ -152,8 +152,8 @@ class Daemon:
             return
         self._telling.clear("snapshot")
         self._conduct.outlook = outlook
-        if not only_to_tell:
-            self._conduct.learn_boot(outlook)
+        if not only_to_tell and not self._conduct.learn_boot(outlook):
+            return
         if not only_to_tell and not self._looking.disturbed:
             self._decide_by(outlook)
         self._judging.begin_first()

@@ -32,7 +32,7 @@ from tests.bus.conftest import (
     outlook,
     wait_for,
 )
-from trialboot.core.actions import ForgetOnce, Keep, PinKnownGood, Reboot, Secure, Tell
+from trialboot.core.actions import BootOnce, ForgetOnce, Keep, PinKnownGood, Reboot, Secure, Tell
 from trialboot.core.change import Area, Change
 from trialboot.core.facts import BootId, Unknown
 from trialboot.core.node import Wish
@@ -724,6 +724,18 @@ def test_a_failing_pin_is_done_by_the_next_daemon(machine: Machine) -> None:
     machine.runs()
     wait_for("the rest of the decision", lambda: machine.decision().todo == ())
     wait_for("no trouble", lambda: machine.state()["trouble"] == [])
+
+
+def test_a_trial_that_is_armed_late_is_not_condemned_by_a_look_from_before(
+    machine: Machine,
+) -> None:
+    """The one-shot could not be set; the known-good was booted; now it can be set."""
+    armed = replace(EARNED, phase=Phase.ARMED, candidate=NEW, boot=BootId("boot-before"))
+    machine.remembers(Decision(trial=armed, todo=(BootOnce(NEW.entry),)))
+    machine.script(snapshot=[outlook(GOOD, NEW), outlook(GOOD, NEW, once=True)], pin=[{}])
+    machine.runs()
+    trial = machine.decision().trial
+    assert (trial.phase, trial.condemned) == (Phase.ARMED, ())
 
 
 def test_a_reboot_that_logind_refuses_is_asked_for_again(machine: Machine) -> None:

@@ -79,6 +79,8 @@ class Conduct:
         self.decision: Decision = store.load_decision(host)
         self.outlook: Outlook | None = None
         """What the last snapshot saw."""
+        self._late = False
+        """A trial was armed late, by the rest of a decision: one look may have begun before."""
 
     @property
     def mode(self) -> Mode:
@@ -95,9 +97,18 @@ class Conduct:
 
     # --- what is seen
 
-    def learn_boot(self, outlook: Outlook) -> None:
-        """Tell the trial what runs."""
-        self.advance(
+    def learn_boot(self, outlook: Outlook) -> bool:
+        """Tell the trial what runs; False where another look is needed first, which is asked for.
+
+        A look that may have begun before a one-shot was set late knows nothing of it, and would
+        have the candidate condemned as one that was booted and never came up.
+        """
+        self.finish()
+        if self._late:
+            self._late = False
+            self._looking.look_soon()
+            return False
+        self._tell(
             Booted(
                 at=outlook.taken_at,
                 boot=outlook.boot,
@@ -106,6 +117,7 @@ class Conduct:
                 instead=outlook.instead,
             )
         )
+        return True
 
     def learn_next(self, outlook: Outlook) -> None:
         """Tell the trial what would boot next, and whether the known-good is whole."""
@@ -136,6 +148,9 @@ class Conduct:
     def advance(self, event: Event) -> None:
         """Tell the trial an event, and do what it decides; what was decided before comes first."""
         self.finish()
+        self._tell(event)
+
+    def _tell(self, event: Event) -> None:
         before = self.decision.trial
         told = overtaking(self.decision, event, self._policy) if self.decision.todo else event
         if told is None:
@@ -153,6 +168,7 @@ class Conduct:
             return
         before = self.decision.trial
         if self._do(lambda: finish(self.decision, self)):
+            self._late = self.decision.trial.phase is Phase.ARMED
             self._looking.look_soon()
         self._moved(before)
 
