@@ -97,24 +97,24 @@ def fall_back(node: Node, trial_boot: str, release: str, say: Say) -> str:
     boot = node.wait_release(release, trial_boot, timeout=420)
     assert "trialboot.boot=" in node.command_line()
     say(f"the node has rebooted by itself: {release} is up, from the known-good entry")
-    say(f"from the verdict to the reboot call it took {_seconds_to_reboot(node, trial_boot)}")
+    say(f"from the end of the verify worker to the reboot it took {_seconds_to_reboot(node, trial_boot)}")
     return boot
 
 
 def _seconds_to_reboot(node: Node, trial_boot: str) -> str:
-    """Ask the journal of the trial: from our line that condemns to logind's that reboots."""
+    """Ask the journal of the trial: from the end of the verify worker to logind's reboot."""
     words = f"-b {trial_boot.replace('-', '')} -o json --no-pager"
     log = node.machine.exec(
-        f"journalctl {words} TRIALBOOT_PHASE=condemned + _COMM=systemd-logind"
+        f"journalctl {words} UNIT=trialboot-verify.service + _COMM=systemd-logind"
     ).stdout
     lines = [json.loads(line) for line in log.splitlines()]
-    condemned, left = (
+    judged, left = (
         [int(line["__MONOTONIC_TIMESTAMP"]) for line in lines if said in str(line["MESSAGE"])]
-        for said in ("condemned", "reboot")
+        for said in ("Finished", "reboot")
     )
-    if not condemned or not left:
+    if not judged or not left:
         return "a time that the journal of that boot does not have"
-    return f"{(left[-1] - condemned[0]) / 1e6:.1f} s"
+    return f"{(left[-1] - judged[-1]) / 1e6:.1f} s"
 
 
 def recover(node: Node, say: Say) -> None:

@@ -170,6 +170,13 @@ class Initrd:
         comm = Path(f"/proc/{keeper}/stat")
         return comm.exists() and comm.read_text().rpartition(")")[2].split()[0] != "Z"
 
+    def keeper_ends(self) -> bool:
+        """It was sent a signal; on a busy machine it takes a moment to die of it."""
+        until = time.monotonic() + 10
+        while self.keeper_runs() and time.monotonic() < until:
+            time.sleep(0.05)
+        return not self.keeper_runs()
+
     def close(self) -> None:
         if (self.root / "run/trialboot-watchdog").exists():
             self.do("end", str(self.real))
@@ -189,7 +196,7 @@ def test_it_is_armed_kept_alive_and_handed_over_to_systemd(initrd: Initrd) -> No
     assert initrd.heard() == b"\n"
     assert initrd.keeper_runs()
     initrd.do("end", str(initrd.real))
-    assert not initrd.keeper_runs()
+    assert initrd.keeper_ends()
     # Without the magic word it runs on.
     assert initrd.heard() == b""
     assert "runs on until systemd takes it over" in initrd.said()
@@ -202,7 +209,7 @@ def test_it_is_disarmed_where_nobody_would_take_it_over(initrd: Initrd, gone: st
     assert initrd.heard() == b"\n"
     (initrd.real / gone).unlink()
     initrd.do("end", str(initrd.real))
-    assert not initrd.keeper_runs()
+    assert initrd.keeper_ends()
     assert initrd.heard() == b"V"
     assert "is disarmed" in initrd.said()
 
@@ -211,7 +218,7 @@ def test_an_initrd_that_never_ends_is_not_kept_alive_for_ever(initrd: Initrd) ->
     write(initrd.root, "etc/trialboot-watchdog", "MODULE='' OPTION='' LIMIT=1\n")
     initrd.do("begin")
     time.sleep(5.5)
-    assert not initrd.keeper_runs()
+    assert initrd.keeper_ends()
     assert initrd.heard() == b"\n"
     assert "will reset this machine" in initrd.said()
 
