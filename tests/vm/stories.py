@@ -97,7 +97,8 @@ def fall_back(node: Node, trial_boot: str, release: str, say: Say) -> str:
     boot = node.wait_release(release, trial_boot, timeout=420)
     assert "trialboot.boot=" in node.command_line()
     say(f"the node has rebooted by itself: {release} is up, from the known-good entry")
-    say(f"from the end of the verify worker to the reboot it took {_seconds_to_reboot(node, trial_boot)}")
+    took = _seconds_to_reboot(node, trial_boot)
+    say(f"from the end of the verify worker to the reboot it took {took}")
     return boot
 
 
