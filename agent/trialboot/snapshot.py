@@ -51,9 +51,12 @@ def take(host: Host, cache: Cache) -> Snapshot:
 
 
 def _firmware(host: Host, cache: Cache) -> Tree:
-    """Read the packages' firmware; a host without any, a cloud image, may lack the folder."""
+    """Read the packages' firmware; a host without any, a cloud image, may lack the folder.
+
+    A link that leads nowhere is another matter: what it leads to may be not mounted.
+    """
     folder = host.path(firmware_folder(host))
-    if host.exists(firmware_folder(host)):
+    if folder.exists() or folder.is_symlink():
         return read_tree(folder, cache=cache)
     return Tree(files=(), newest_change=int(folder.parent.stat().st_ctime))
 

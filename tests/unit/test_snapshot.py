@@ -271,6 +271,13 @@ def test_a_host_without_a_firmware_folder_has_no_firmware(tmp_path: Path) -> Non
     assert set_of(look(host).running).firmware == tree_identity(Tree(files=(), newest_change=0))
 
 
+def test_a_firmware_folder_that_is_a_dangling_link_is_not_known(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    shutil.rmtree(tmp_path / "lib/firmware")
+    (tmp_path / "lib/firmware").symlink_to("/mnt/not-mounted")
+    assert "/lib/firmware: No such file" in why(snapshot.take(host.host, {}).firmware)
+
+
 def test_one_that_lost_it_since_this_boot_is_not_known(tmp_path: Path) -> None:
     host = debian(tmp_path)
     newest = max((p for p in tmp_path.rglob("*") if p.exists()), key=lambda p: p.stat().st_ctime)

@@ -49,6 +49,8 @@ class Fault:
     """The phases that it may end in."""
     blessed: bool = False
     """Nothing is wrong with the candidate: it stays."""
+    default_lost: bool = False
+    """The loader's default is gone before the boot, and has to be put back by the daemon."""
 
 
 WORDS = """\
@@ -240,6 +242,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
                 at_rest=f"rm {_GRUBENV}",
                 starts=NEVER,
                 ends=UNTRIED,
+                default_lost=True,
             ),
             Fault(
                 name="grubenv-empty",
@@ -247,6 +250,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
                 at_rest=f": > {_GRUBENV}",
                 starts=NEVER,
                 ends=UNTRIED,
+                default_lost=True,
             ),
             Fault(
                 name="grubenv-garbage",
@@ -254,6 +258,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
                 at_rest=f"head -c 1024 /dev/urandom > {_GRUBENV}",
                 starts=NEVER,
                 ends=UNTRIED,
+                default_lost=True,
             ),
             Fault(
                 name="grubenv-immutable",

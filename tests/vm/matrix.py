@@ -172,7 +172,7 @@ class _Play:
         assert len(candidates) in self._fault.starts, f"the candidate started: {seen.starts}"
         others = 0 if self._fault.blessed else 1
         assert len(seen.starts) == len(candidates) + others, f"kernels started: {seen.starts}"
-        self._wait_default()
+        self._check_default()
         pending = loaderfiles.pending(node)
         assert seen.phase == "armed" or not pending, f"pending: {pending}"
         before = node.machine.read(stories.BOOT_ORDER) if self._fault.begin == "armed" else ""
@@ -183,14 +183,14 @@ class _Play:
             self._boot_the_blessed()
         seen.fine, seen.why = True, ""
 
-    def _wait_default(self) -> None:
-        """What was spoilt at rest is put right at the daemon's next look, not before the boot."""
-        until = time.monotonic() + _REPAIR
+    def _check_default(self) -> None:
+        """Where it was lost before the boot it is put back at a look; else it was never away."""
+        until = time.monotonic() + (_REPAIR if self._fault.default_lost else 0)
         while True:
             try:
                 return loaderfiles.assert_default_is_whole(self._node, self._host, self._last)
             except (AssertionError, CommandFailed):
-                if time.monotonic() > until:
+                if time.monotonic() >= until:
                     raise
             time.sleep(2)
 

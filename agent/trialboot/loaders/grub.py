@@ -85,7 +85,7 @@ class Grub:
             menu = self._follow_carrier(menu)
         carrier = carrier_in(self.host, menu)
         if once is not None:
-            for why in (*carrier.against(), *obstacles(menu, once)):
+            for why in self.against(once):
                 raise LoaderError(why)
         if once is not None and isinstance(carrier, EnvironmentBlock):
             values["next_entry"] = once
