@@ -10,7 +10,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Final
 
-from trialboot.bootonce import read_once
+from trialboot.bootonce import KEXEC_CARRIER, read_once
 from trialboot.core.bls import COUNT_LIMIT, FILE_LIMIT, EntryFile
 from trialboot.core.facts import Unknown
 from trialboot.core.grub import Script, names_boot_entries, parse_environment, parse_menu
@@ -246,9 +246,7 @@ def _read_grub(host: Host, cfg: str) -> Menu | Unknown:
 
 def _with_carried(host: Host, menu: Menu) -> Menu | Unknown:
     """Add the one-shot that is not in GRUB's own block. It comes last, so it is the one obeyed."""
-    if menu.carrier is None:
-        return menu
-    once = read_once(host, menu.carrier)
+    once = read_once(host, menu.carrier or KEXEC_CARRIER)
     return once if isinstance(once, Unknown) else replace(menu, once=once or menu.once)
 
 

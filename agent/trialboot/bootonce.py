@@ -1,8 +1,9 @@
 """One-shots that GRUB's own environment block does not carry: where they are, and which is set.
 
-Both other carriers are an environment block of ours, `trial.env`: GRUB takes the entry that it
+The other carriers are an environment block of ours, `trial.env`: GRUB takes the entry that it
 names, clears it, reads it back, and only then follows it (packaging/grub/09_trialboot). A copy of
 GRUB that only BootNext starts has it beside itself on the ESP; else it lies on a plain partition.
+The block of a kexec trial lies in /boot/grub: the shutdown takes it, and GRUB knows nothing of it.
 """
 
 import os
@@ -12,15 +13,20 @@ from typing import Final
 
 from trialboot import efivariables
 from trialboot.core.efi import TRIAL_FOLDER, boot_number, is_ours, parse_number
-from trialboot.core.facts import Unknown
+from trialboot.core.bootset import word_of
+from trialboot.core.facts import Kernel, Unknown
 from trialboot.core.grub import BLOCK_SIZE, parse_environment
-from trialboot.core.menu import BOOT_NEXT, Carrier
+from trialboot.core.menu import BOOT_NEXT, KEXEC, KEXEC_WORD, Carrier
 from trialboot.host import Host
 
 ONCE: Final = "trialboot_once"
 """The key that names the entry; GRUB empties it."""
 SOURCE: Final = "trialboot_source"
 """The folder of the ESP that a copy of GRUB was made from."""
+TOKEN: Final = "trialboot_token"
+"""What the kernel that was started by kexec is known by; there once the entry was taken."""
+KEXEC_CARRIER: Final = Carrier(KEXEC, "/boot/grub")
+"""Its block lies beside GRUB's menu, where who may read that one finds this one."""
 _BLOCK: Final = "trial.env"
 _OWN_FOLDER: Final = "trialboot"
 _ROOM: Final = 64 << 20
@@ -55,6 +61,22 @@ def read_once(host: Host, carrier: Carrier) -> str | Unknown:
     except OSError as error:
         return Unknown(f"the one-shot of {carrier.kind}: {error.strerror}")
     return block.get(ONCE, "")
+
+
+def is_kexec_trial(host: Host, kernel: Kernel) -> bool | Unknown:
+    """Tell whether a shutdown of ours started this kernel by kexec, as what was to be booted once.
+
+    A token is good for one start: the next one-shot replaces it. Who copies a command line with it
+    by hand starts the same kernel with the same arguments.
+    """
+    token = word_of(kernel.command_line, KEXEC_WORD)
+    if not kernel.by_kexec or isinstance(token, Unknown):
+        return False
+    try:
+        block = read_block(host, KEXEC_CARRIER)
+    except OSError as error:
+        return Unknown(f"{block_of(KEXEC_CARRIER)}: {error.strerror}")
+    return block if isinstance(block, Unknown) else block.get(TOKEN) == token
 
 
 def next_is_ours(host: Host) -> bool:

@@ -69,6 +69,8 @@ class Boot:
     """What is asked of the host itself before a boot set is tried on it."""
 
     least_protection: Least = Least.USERSPACE_ONLY
+    by_kexec: bool = False
+    """Where nothing else carries a one-shot, the reboot starts the candidate by kexec."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from trialboot.bootdetail import BootSide, hash_of, module_files, read_detail, read_kept
+from trialboot.bootonce import is_kexec_trial
 from trialboot.config import read_config
 from trialboot.content import Cache, is_module, read_tree
-from trialboot.core.bootset import BootSet, Fingerprint, tree_identity, word_of
+from trialboot.core.bootset import BootSet, Fingerprint, tree_identity, without_word, word_of
 from trialboot.core.change import Ahead, BootDetail, Change, InUse
 from trialboot.core.compare import changes, objections
 from trialboot.core.doctor import against_least
@@ -16,6 +17,7 @@ from trialboot.core.menu import (
     BOOT_WORD,
     FIRMWARE_WORD,
     INSTEAD_WORD,
+    KEXEC_WORD,
     KNOWN_GOOD,
     Menu,
     MenuEntry,
@@ -314,7 +316,10 @@ def _remembered(side: BootSide) -> Ran | None:
 
 
 def _read_ran(side: BootSide) -> Ran | Unknown:
-    if side.kernel.by_kexec:
+    ours = is_kexec_trial(side.host, side.kernel)
+    if isinstance(ours, Unknown):
+        return ours
+    if side.kernel.by_kexec and not ours:
         # The command line may be that of an entry, or of the known-good, and all else another's.
         return Unknown("it was started by kexec, not by the boot loader: no trial")
     fingerprint = word_of(side.kernel.command_line, BOOT_WORD)
@@ -322,7 +327,8 @@ def _read_ran(side: BootSide) -> Ran | Unknown:
         return _ran_kept(side, Fingerprint(fingerprint))
     if isinstance(side.menu, Unknown):
         return side.menu
-    entry = entry_of(side.menu, side.kernel.command_line)
+    line = side.kernel.command_line
+    entry = entry_of(side.menu, without_word(line, KEXEC_WORD) if ours else line)
     if isinstance(entry, Unknown):
         return entry
     menu_entry = next(e for e in side.menu.entries if e.entry == entry)

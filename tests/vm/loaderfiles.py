@@ -8,7 +8,11 @@ from tests.vm.node import KNOWN_GOOD, Node
 _VARIABLES = "/sys/firmware/efi/efivars"
 _LOADER = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 _GLOBAL = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
-_BLOCKS = ("/boot/plain/trialboot/trial.env", "/boot/efi/EFI/trialboot/trial.env")
+_BLOCKS = (
+    "/boot/plain/trialboot/trial.env",
+    "/boot/efi/EFI/trialboot/trial.env",
+    "/boot/grub/trialboot/trial.env",
+)
 _ONCE = (f"LoaderEntryOneShot-{_LOADER}", f"BootNext-{_GLOBAL}")
 
 

@@ -90,6 +90,11 @@ def shown(fingerprint: str) -> str:
     return fingerprint[:SHOWN_DIGITS]
 
 
+def without_word(command_line: str, key: str) -> str:
+    """Give a command line without its words `key=`."""
+    return " ".join(w for w in command_line.split() if not w.startswith(f"{key}="))
+
+
 def word_of(command_line: str, key: str) -> str | Unknown:
     """Give the value of `key=` on a command line; the last one wins, as in the kernel."""
     found = [w.partition("=")[2] for w in command_line.split() if w.startswith(f"{key}=")]

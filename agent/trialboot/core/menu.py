@@ -31,12 +31,16 @@ BOOT_WORD: Final = "trialboot.boot"
 FIRMWARE_WORD: Final = "trialboot.firmware"
 INSTEAD_WORD: Final = "trialboot.instead"
 """Added to the known-good's command line where a one-shot was consumed and not booted."""
+KEXEC_WORD: Final = "trialboot.kexec"
+"""Added to the command line of a candidate that is started by kexec: a token, good for one start."""
 MODULES_WORD: Final = "trialboot.modules"
 
 BOOT_NEXT: Final = "boot-next"
 """A second copy of GRUB that only UEFI's BootNext starts carries the one-shot."""
 OWN_BLOCK: Final = "own-block"
 """An environment block of ours, on a partition that GRUB can write, carries it."""
+KEXEC: Final = "kexec"
+"""Linux carries it: the reboot starts the candidate by kexec, and the loader is not asked."""
 
 _DIGITS: Final = 10
 """No index has so many: int() refuses numbers of some thousand digits."""
@@ -75,7 +79,7 @@ class Carrier:
     """What holds a one-shot besides GRUB's own environment block."""
 
     kind: str
-    """`boot-next` or `own-block`."""
+    """`boot-next`, `own-block` or `kexec`."""
     folder: str
     """Where this host has mounted the partition."""
 

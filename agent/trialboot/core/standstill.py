@@ -40,6 +40,8 @@ class Standstill:
     """trialbootd runs: it judges this boot itself."""
     came_up: bool | Unknown
     """The start of the system had ended before: somebody left the running system."""
+    by_kexec: bool | Unknown
+    """This boot was started by kexec, and not by us as a trial."""
     password_asked: bool
     """Somebody is asked for a password: the boot waits for a human by design."""
 
@@ -54,7 +56,8 @@ def why_stay(now: Standstill) -> str:
         return f"the record cannot be read: {now.trial.why}"
     if now.trial is None:
         return "there is no record: is /var a file system that is not mounted?"
-    return _why_no_trial(now.trial) or _why_by_hand(now) or _why_not_led_back(now)
+    why = _why_no_trial(now.trial) or _why_by_hand(now)
+    return why or why_not_led_back(now.menu, now.boot_next, _good(now))
 
 
 def _why_no_trial(trial: Trial) -> str:
@@ -69,7 +72,9 @@ def _why_by_hand(now: Standstill) -> str:
         return now.kernel.why
     if isinstance(word_of(now.kernel.command_line, BOOT_WORD), str):
         return "the known-good runs"
-    if now.kernel.by_kexec:
+    if isinstance(now.by_kexec, Unknown):
+        return now.by_kexec.why
+    if now.by_kexec:
         return "this boot was started by kexec: it is no trial"
     if asked := _asked_for(now.kernel.command_line, _good(now)):
         return f"«{asked}» on the command line asks for it"
@@ -93,18 +98,19 @@ def _why_waited_for(now: Standstill) -> str:
     return "a password is asked for: the boot waits for a human" if now.password_asked else ""
 
 
-def _why_not_led_back(now: Standstill) -> str:
-    """Say why a reboot is not known to lead to the known-good: it might be a loop."""
-    if isinstance(now.menu, Unknown):
-        return f"the boot loader cannot be read: {now.menu.why}"
-    if isinstance(now.boot_next, Unknown):
-        return now.boot_next.why
-    if now.menu.once or now.boot_next:
-        return f"«{now.boot_next or now.menu.once}» is to be booted once more"
-    default = next_entry(now.menu)
+def why_not_led_back(
+    menu: Menu | Unknown, boot_next: str | Unknown, good: BootSet | None
+) -> str:
+    """Say why a reset is not known to lead to the known-good: it might be a loop."""
+    if isinstance(menu, Unknown):
+        return f"the boot loader cannot be read: {menu.why}"
+    if isinstance(boot_next, Unknown):
+        return boot_next.why
+    if menu.once or boot_next:
+        return f"«{boot_next or menu.once}» is to be booted once more"
+    default = next_entry(menu)
     if isinstance(default, Unknown):
         return default.why
-    good = _good(now)
     if good and word_of(default.entry.arguments, BOOT_WORD) == good.fingerprint:
         return ""
     return f"the boot loader's default, «{default.entry.entry}», is not the known-good"

@@ -122,10 +122,7 @@ class BootNext:
 
     def pending(self) -> str:
         """Give the entry that is booted once; empty for none."""
-        found = read_once(self.host, self.carrier)
-        if isinstance(found, Unknown):
-            raise LoaderError(found.why)
-        return found
+        return pending_in(self.host, self.carrier)
 
     def remove(self) -> None:
         """Remove the entry of ours and the copy of GRUB."""

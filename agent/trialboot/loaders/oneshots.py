@@ -11,6 +11,7 @@ from trialboot.host import Host
 from trialboot.loaders.boot_next import BootNext
 from trialboot.loaders.environment_block import EnvironmentBlock
 from trialboot.loaders.ground import mounts_of
+from trialboot.loaders.kexec import Kexec
 from trialboot.loaders.oneshot import OneShot
 from trialboot.loaders.own_block import OwnBlock
 
@@ -36,14 +37,16 @@ def carrier_for(host: Host) -> OneShot | Unknown:
     told = "; ".join(reasons)
     return Unknown(
         f"nothing else carries a one-shot: {told}. A plain partition of 1 MiB or more with ext2 "
-        "or vfat, mounted below /boot, would"
+        "or vfat, mounted below /boot, would; so does boot.by_kexec = true in trialboot.toml"
     )
 
 
 def carrier_in(host: Host, menu: Menu) -> OneShot:
     """Give the carrier that the menu on disk takes a one-shot from."""
     if menu.carrier is None:
-        return EnvironmentBlock(host)
+        # The menu knows nothing of kexec.
+        chosen = carrier_for(host)
+        return chosen if isinstance(chosen, Kexec) else EnvironmentBlock(host)
     for carrier in _others(host):
         if carrier.carrier == menu.carrier:
             return carrier
@@ -55,10 +58,11 @@ def other_carriers(host: Host) -> list[OneShot]:
     return [c for c in _others(host) if host.path(folder_of(c.carrier)).is_dir()]
 
 
-def _others(host: Host) -> Sequence[BootNext | OwnBlock]:
+def _others(host: Host) -> Sequence[BootNext | OwnBlock | Kexec]:
     return (
         *(BootNext(host, folder) for folder in _ESP),
         *(OwnBlock(host, folder) for folder in _partitions(host)),
+        Kexec(host),
     )
 
 

@@ -62,10 +62,7 @@ class OwnBlock:
 
     def pending(self) -> str:
         """Give the entry that is booted once; empty for none."""
-        found = read_once(self.host, self.carrier)
-        if isinstance(found, Unknown):
-            raise LoaderError(found.why)
-        return found
+        return pending_in(self.host, self.carrier)
 
     def remove(self) -> None:
         """Remove the block and its folder, if that holds nothing else."""
@@ -100,6 +97,14 @@ def against_partition(host: Host, mount: Mount) -> str:
     if kind != "partition":
         return f"{mount.place} is no plain partition: {kind}"
     return f"{mount.place} is mounted read-only" if mount.is_read_only else ""
+
+
+def pending_in(host: Host, carrier: Carrier) -> str:
+    """Give the entry that a carrier's block has booted once; empty for none."""
+    found = read_once(host, carrier)
+    if isinstance(found, Unknown):
+        raise LoaderError(found.why)
+    return found
 
 
 def write_block(host: Host, carrier: Carrier, values: Mapping[str, str]) -> None:

@@ -11,8 +11,9 @@ import sys
 from typing import Final
 
 from trialboot.bootfiles import read_menu
+from trialboot.bootonce import is_kexec_trial
 from trialboot.config import Mode, read_config
-from trialboot.core.facts import Unknown
+from trialboot.core.facts import Kernel, Unknown
 from trialboot.core.menu import Menu
 from trialboot.core.standstill import Standstill, why_stay
 from trialboot.core.trial import Decision, Trial
@@ -52,10 +53,12 @@ def work(host: Host) -> None:
 def _why_stay(host: Host) -> str:
     found = store.read_decision(host)
     trial = found.trial if isinstance(found, Decision) else found
+    runs = kernel.read_kernel(host)
     now = Standstill(
         armed=_armed(host),
         trial=trial,
-        kernel=kernel.read_kernel(host),
+        kernel=runs,
+        by_kexec=_by_kexec(host, runs),
         menu=_menu(host),
         boot_next=efi.read_boot_next(host),
         judged_here=startup.is_active(host, _DAEMON) is True,
@@ -70,6 +73,14 @@ def _armed(host: Host) -> bool | Unknown:
         return read_config(host).mode is Mode.ARMED
     except ConfigError as error:
         return Unknown(str(error))
+
+
+def _by_kexec(host: Host, runs: Kernel | Unknown) -> bool | Unknown:
+    """Tell whether somebody else's kexec started what runs."""
+    ours = runs if isinstance(runs, Unknown) else is_kexec_trial(host, runs)
+    if isinstance(runs, Unknown) or isinstance(ours, Unknown):
+        return ours
+    return runs.by_kexec and not ours
 
 
 def _menu(host: Host) -> Menu | Unknown:

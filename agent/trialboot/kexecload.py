@@ -1,0 +1,62 @@
+"""kexec_file_load(2) by ctypes: stages a kernel in memory, or takes it out again.
+
+What is staged is started by reboot(2) with LINUX_REBOOT_CMD_KEXEC, and is gone after any other
+reboot. Number and flags: arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/linux/kexec.h.
+"""
+
+import ctypes
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+_LIBC.syscall.restype = ctypes.c_long
+_LIBC.syscall.argtypes = (
+    *(ctypes.c_long, ctypes.c_int, ctypes.c_int),
+    *(ctypes.c_ulong, ctypes.c_char_p, ctypes.c_ulong),
+)
+_NUMBERS: Final = {"x86_64": 320}
+_UNLOAD: Final = 0x1
+_NO_INITRAMFS: Final = 0x4
+
+
+def stage(kernel: Path, initrds: Sequence[Path], command_line: str) -> None:
+    """Have the kernel keep another one, its initrds one behind the other. Raises `OSError`."""
+    with ExitStack() as files:
+        image = os.open(kernel, os.O_RDONLY | os.O_CLOEXEC)
+        files.callback(os.close, image)
+        if not initrds:
+            _load(image, -1, command_line, _NO_INITRAMFS)
+            return
+        archive = os.memfd_create("initrds", os.MFD_CLOEXEC)
+        files.callback(os.close, archive)
+        for initrd in initrds:
+            _append(archive, initrd)
+        _load(image, archive, command_line, 0)
+
+
+def unstage() -> None:
+    """Have it keep none. Raises `OSError`."""
+    _load(-1, -1, "", _UNLOAD)
+
+
+def _append(archive: int, initrd: Path) -> None:
+    """Add a file, filled up to four bytes, where the next archive may begin.
+
+    Linux, Documentation/driver-api/early-userspace/buffer-format.rst.
+    """
+    content = initrd.read_bytes()
+    with os.fdopen(os.dup(archive), "ab") as file:
+        file.write(content + bytes(-len(content) % 4))
+
+
+def _load(kernel: int, initrd: int, command_line: str, flags: int) -> None:
+    number = _NUMBERS.get(os.uname().machine)
+    if number is None:
+        raise OSError(f"the number of kexec_file_load(2) is not known on {os.uname().machine}")
+    line = os.fsencode(command_line) + b"\0"
+    if _LIBC.syscall(number, kernel, initrd, len(line), line, flags) < 0:
+        problem = ctypes.get_errno()
+        raise OSError(problem, os.strerror(problem), "kexec_file_load(2)")
