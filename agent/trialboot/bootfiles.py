@@ -10,7 +10,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Final
 
-from trialboot.bootonce import KEXEC_CARRIER, read_once
+from trialboot.bootonce import may_be_hidden, read_once
 from trialboot.core.bls import COUNT_LIMIT, FILE_LIMIT, EntryFile
 from trialboot.core.facts import Unknown
 from trialboot.core.grub import Script, names_boot_entries, parse_environment, parse_menu
@@ -245,9 +245,20 @@ def _read_grub(host: Host, cfg: str) -> Menu | Unknown:
 
 
 def _with_carried(host: Host, menu: Menu) -> Menu | Unknown:
-    """Add the one-shot that is not in GRUB's own block. It comes last, so it is the one obeyed."""
-    once = read_once(host, menu.carrier or KEXEC_CARRIER)
-    return once if isinstance(once, Unknown) else replace(menu, once=once or menu.once)
+    """Take the one-shot from what carries it, where that is not GRUB's own block.
+
+    GRUB cannot write its own there: a `next_entry` may stay in it for ever, and the guard of
+    09_trialboot does not follow it. What lies on a partition that is not mounted, GRUB finds.
+    """
+    if menu.carrier is None:
+        return menu
+    once = read_once(host, menu.carrier)
+    if isinstance(once, Unknown):
+        return once
+    folder = menu.carrier.folder
+    hidden = folder not in _mount_places(host) and may_be_hidden(host, menu.carrier)
+    why = f"what is booted once lies on {folder}, which is not mounted: mount it" if hidden else ""
+    return replace(menu, once=once, once_doubt=why)
 
 
 # --- boot entries, and systemd-boot ------------------------------------------------------------

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from trialboot import efivariables
-from trialboot.core.efi import TRIAL_FOLDER, boot_number, is_ours, parse_number
 from trialboot.core.bootset import word_of
+from trialboot.core.efi import TRIAL_FOLDER, boot_number, is_ours, parse_number
 from trialboot.core.facts import Kernel, Unknown
 from trialboot.core.grub import BLOCK_SIZE, parse_environment
 from trialboot.core.menu import BOOT_NEXT, KEXEC, KEXEC_WORD, Carrier
@@ -23,7 +23,7 @@ ONCE: Final = "trialboot_once"
 """The key that names the entry; GRUB empties it."""
 SOURCE: Final = "trialboot_source"
 """The folder of the ESP that a copy of GRUB was made from."""
-TOKEN: Final = "trialboot_token"
+KNOWN_BY: Final = "trialboot_token"
 """What the kernel that was started by kexec is known by; there once the entry was taken."""
 KEXEC_CARRIER: Final = Carrier(KEXEC, "/boot/grub")
 """Its block lies beside GRUB's menu, where who may read that one finds this one."""
@@ -63,6 +63,16 @@ def read_once(host: Host, carrier: Carrier) -> str | Unknown:
     return block.get(ONCE, "")
 
 
+def may_be_hidden(host: Host, carrier: Carrier) -> bool:
+    """Tell whether a carrier whose partition is not mounted may have something booted once."""
+    if carrier.kind != BOOT_NEXT:
+        return carrier.kind != KEXEC
+    try:
+        return next_is_ours(host)
+    except OSError:
+        return True
+
+
 def is_kexec_trial(host: Host, kernel: Kernel) -> bool | Unknown:
     """Tell whether a shutdown of ours started this kernel by kexec, as what was to be booted once.
 
@@ -76,7 +86,7 @@ def is_kexec_trial(host: Host, kernel: Kernel) -> bool | Unknown:
         block = read_block(host, KEXEC_CARRIER)
     except OSError as error:
         return Unknown(f"{block_of(KEXEC_CARRIER)}: {error.strerror}")
-    return block if isinstance(block, Unknown) else block.get(TOKEN) == token
+    return block if isinstance(block, Unknown) else block.get(KNOWN_BY) == token
 
 
 def next_is_ours(host: Host) -> bool:

@@ -105,7 +105,7 @@ def _outlook(host: Host) -> Outlook | None:
 def state_now(host: Host) -> dict[str, Any]:
     """Look at the host in this process: as true as it gets, and nothing is remembered."""
     cache = contentcache.load(host)
-    trial = store.load_decision(host).trial
+    trial = store.read_trial(host)
     outlook = lookahead.look_ahead(host, trial, snapshot.take(host, cache), cache, remember=False)
     return _state_of(host, str(read_config(host).mode), trial, outlook)
 

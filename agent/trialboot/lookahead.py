@@ -1,28 +1,22 @@
 """The boot side of a snapshot: what runs, what would boot next, and what that changes."""
 
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
 
-from trialboot.bootdetail import BootSide, hash_of, module_files, read_detail, read_kept
-from trialboot.bootonce import is_kexec_trial
+from trialboot.bootdetail import BootSide, hash_of, read_detail, read_kept
 from trialboot.config import read_config
 from trialboot.content import Cache, is_module, read_tree
-from trialboot.core.bootset import BootSet, Fingerprint, tree_identity, without_word, word_of
+from trialboot.core.bootset import BootSet, tree_identity, word_of
 from trialboot.core.change import Ahead, BootDetail, Change, InUse
 from trialboot.core.compare import changes, objections
 from trialboot.core.doctor import against_least
 from trialboot.core.facts import EntryId, Kernel, Unknown
 from trialboot.core.menu import (
-    BOOT_WORD,
     FIRMWARE_WORD,
     INSTEAD_WORD,
-    KEXEC_WORD,
     KNOWN_GOOD,
     Menu,
     MenuEntry,
     against_default,
-    entry_of,
     next_entry,
     wanted_entry,
 )
@@ -31,16 +25,14 @@ from trialboot.core.protection import Protection
 from trialboot.core.sentence import NOTHING_SEEN, sentence
 from trialboot.core.trial import FALLBACK, PICKED, Choice, Trial
 from trialboot.covered import second_initrd_ran
-from trialboot.errors import ConfigError, HostError, StoreError, VaultError
+from trialboot.errors import ConfigError, HostError, VaultError
 from trialboot.host import Host
 from trialboot.loaders.choice import is_controlled, loader_of
 from trialboot.loaders.interface import Loader
 from trialboot.readers import bootmenu, initrd, modules
 from trialboot.snapshot import guarded
-from trialboot.writers import store
-from trialboot.writers.vault import bootsets, layout, moduletrees, parts
-
-_RAN: Final = f"{store.STATE}/ran.json"
+from trialboot.whatran import what_ran
+from trialboot.writers.vault import layout, moduletrees, parts
 
 
 def look_ahead(
@@ -53,13 +45,7 @@ def look_ahead(
     if isinstance(taken.kernel, Unknown):
         raise HostError(f"the running kernel cannot be read: {taken.kernel.why}")
     side = _side(host, taken.kernel, taken, cache)
-    remembered = _remembered(side)
-    ran = remembered or _read_ran(side)
-    if remember and isinstance(ran, Ran) and ran is not remembered:
-        # On a full disk it is read anew each time, as long as no file changes under it.
-        with suppress(StoreError):
-            store.save(host, _RAN, ran)
-    return _look(side, trial, ran)
+    return _look(side, trial, what_ran(side, trial, remember=remember))
 
 
 def _side(host: Host, runs: Kernel, taken: Snapshot, cache: Cache) -> BootSide:
@@ -92,7 +78,7 @@ def _look(side: BootSide, trial: Trial, ran: Ran | Unknown) -> Outlook:
         running=ran if isinstance(ran, Unknown) else _choice_of(ran),
         wanted=_as_choice(wanted, rows, said, hinders),
         next_entry=_next(side.menu),
-        once_pending=isinstance(side.menu, Menu) and bool(side.menu.once),
+        once_pending=isinstance(side.menu, Menu) and bool(side.menu.once or side.menu.once_doubt),
         changes=rows,
         sentence=said,
         protection=able,
@@ -145,7 +131,7 @@ def _wanted(side: BootSide) -> _Wanted | Unknown:
 def _once_choice(side: BootSide, wanted: _Wanted | Unknown) -> Choice | Unknown | None:
     if isinstance(side.menu, Unknown):
         return side.menu
-    if not side.menu.once:
+    if not side.menu.once and not side.menu.once_doubt:
         return None
     resolved = next_entry(side.menu)
     if isinstance(resolved, Unknown):
@@ -307,67 +293,6 @@ def _base(side: BootSide, trial: Trial, ran: Ran | Unknown) -> BootDetail | Unkn
     if trial.known_good is None or not trial.pinned:
         return ran if isinstance(ran, Unknown) else ran.detail
     return read_kept(side, trial.known_good)
-
-
-def _remembered(side: BootSide) -> Ran | None:
-    """Give what this boot loaded as its first snapshot found it; None where that is not there."""
-    stored = store.load(side.host, _RAN, Ran)
-    return stored if isinstance(stored, Ran) and stored.boot == side.kernel.boot else None
-
-
-def _read_ran(side: BootSide) -> Ran | Unknown:
-    ours = is_kexec_trial(side.host, side.kernel)
-    if isinstance(ours, Unknown):
-        return ours
-    if side.kernel.by_kexec and not ours:
-        # The command line may be that of an entry, or of the known-good, and all else another's.
-        return Unknown("it was started by kexec, not by the boot loader: no trial")
-    fingerprint = word_of(side.kernel.command_line, BOOT_WORD)
-    if isinstance(fingerprint, str):
-        return _ran_kept(side, Fingerprint(fingerprint))
-    if isinstance(side.menu, Unknown):
-        return side.menu
-    line = side.kernel.command_line
-    entry = entry_of(side.menu, without_word(line, KEXEC_WORD) if ours else line)
-    if isinstance(entry, Unknown):
-        return entry
-    menu_entry = next(e for e in side.menu.entries if e.entry == entry)
-    detail = read_detail(side, menu_entry)
-    if isinstance(detail, Unknown):
-        return detail
-    late = _changed_since_boot(side, menu_entry, detail)
-    return Unknown(late) if late else _ran_as(side, entry, detail)
-
-
-def _ran_as(side: BootSide, entry: EntryId, detail: BootDetail) -> Ran:
-    return Ran(boot=side.kernel.boot, entry=entry, detail=detail, settings=side.snapshot.settings)
-
-
-def _ran_kept(side: BootSide, fingerprint: Fingerprint) -> Ran | Unknown:
-    kept = bootsets.load(side.host, fingerprint)
-    if isinstance(kept, Unknown):
-        return kept
-    detail = read_kept(side, kept)
-    return detail if isinstance(detail, Unknown) else _ran_as(side, KNOWN_GOOD, detail)
-
-
-def _changed_since_boot(side: BootSide, entry: MenuEntry, detail: BootDetail) -> str:
-    """Name the file that is no longer what this boot loaded, by ctime; empty if all still are."""
-    if detail.boot_set.release != side.kernel.release:
-        return f"{entry.kernel} is {detail.boot_set.release}, but {side.kernel.release} runs"
-    for path in (entry.kernel, *entry.initrds):
-        place = bootmenu.host_path(side.host, path)
-        if isinstance(place, Unknown):
-            return place.why
-        if side.host.path(place).stat().st_ctime > side.kernel.boot_time:
-            return f"{place} has changed since this boot; the next boot will tell"
-    modules_now = guarded(lambda: module_files(side, side.kernel.release))
-    for name, tree in (("firmware", detail.firmware), ("module", modules_now)):
-        if isinstance(tree, Unknown):
-            return tree.why
-        if tree.newest_change > side.kernel.boot_time:
-            return f"the {name} tree has changed since this boot; the next boot will tell"
-    return ""
 
 
 # --- is the known-good whole ------------------------------------------------------------------

@@ -37,14 +37,15 @@ def node(image: Image, package: Path, tmp_path: Path, say: Say) -> Iterator[Node
         node.machine.write("/etc/trialboot/trialboot.toml", ALLOWED)
         node.machine.exec("systemctl restart trialbootd.service")
         state = node.wait_state(
-            "the host is protected", lambda s: s["next"]["protection"]["level"] == "panic-only"
+            "the host is protected",
+            lambda s: bool(s["next"] and s["next"]["protection"]["level"] == "panic-only"),
         )
         say(f"allowed: {state['next']['protection']['notes']}")
         yield node
 
 
 def arm(node: Node, image: Image, say: Say) -> None:
-    """Install the candidate; what is to be started is in a block of ours, and GRUB knows nothing."""
+    """Install the candidate; what is to be started is in a block that GRUB does not read."""
     stories.upgrade(node, f"linux-image-{image.kernels[BAD]}", say)
     (block,) = loaderfiles.pending(node)
     assert block == "/boot/grub/trialboot/trial.env"

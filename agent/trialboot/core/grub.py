@@ -26,6 +26,7 @@ from trialboot.core.menu import (
     BOOT_WORD,
     GRUB,
     GRUB_BLS,
+    KEXEC,
     KNOWN_GOOD,
     OWN_BLOCK,
     SAVED,
@@ -46,7 +47,7 @@ _READ_TOO: Final = ("/custom.cfg", "/user.cfg")
 _BLS_FOLDERS: Final = frozenset({"", "/loader/entries", "/boot/loader/entries"})
 _ID_WORDS: Final = frozenset({"${menuentry_id_option}", "--id"})
 _WITH_VALUE: Final = frozenset({"--class", "--users", "--hotkey", "--source"})
-_CARRIERS: Final = frozenset({BOOT_NEXT, OWN_BLOCK})
+_CARRIERS: Final = frozenset({BOOT_NEXT, OWN_BLOCK, KEXEC})
 _SECONDS: Final = re.compile(r"-?[0-9]{1,9}", re.ASCII)
 _WORD: Final = "GRUB2_PASSWORD"
 """Set in RHEL's user.cfg, which 01_users sources before it asks for it."""

@@ -32,7 +32,7 @@ FIRMWARE_WORD: Final = "trialboot.firmware"
 INSTEAD_WORD: Final = "trialboot.instead"
 """Added to the known-good's command line where a one-shot was consumed and not booted."""
 KEXEC_WORD: Final = "trialboot.kexec"
-"""Added to the command line of a candidate that is started by kexec: a token, good for one start."""
+"""Added to the command line of a candidate that kexec starts: a token, good for one start."""
 MODULES_WORD: Final = "trialboot.modules"
 
 BOOT_NEXT: Final = "boot-next"
@@ -42,6 +42,7 @@ OWN_BLOCK: Final = "own-block"
 KEXEC: Final = "kexec"
 """Linux carries it: the reboot starts the candidate by kexec, and the loader is not asked."""
 
+_ADDED_BY_GRUB: Final = ("BOOT_IMAGE=", "vt.handoff=")
 _DIGITS: Final = 10
 """No index has so many: int() refuses numbers of some thousand digits."""
 _PARTS: Final = re.compile(r"(?:>>|[^>])+")
@@ -100,6 +101,8 @@ class Menu:
     """
     saved: str = ""
     once: str = ""
+    once_doubt: str = ""
+    """Why it cannot be told whether something is booted once; empty where it can."""
     host_default: str = ""
     """GRUB_DEFAULT of the host itself; empty where we have no entry in this menu."""
     admin_saved: str = ""
@@ -131,6 +134,8 @@ class Resolved:
 
 def next_entry(menu: Menu) -> Resolved | Unknown:
     """Say what the loader would boot now."""
+    if menu.once_doubt:
+        return Unknown(menu.once_doubt)
     if menu.once:
         return _resolve(menu, menu.once, "one-shot")
     if menu.default_spec == SAVED:
@@ -138,9 +143,14 @@ def next_entry(menu: Menu) -> Resolved | Unknown:
     return _resolve(menu, menu.default_spec, "default")
 
 
+def without_once(menu: Menu) -> Menu:
+    """Give the menu as it is when nothing is booted once."""
+    return replace(menu, once="", once_doubt="")
+
+
 def against_default(menu: Menu) -> str | Unknown:
     """Say what is wrong with the default, whatever boots once; empty where it is our entry."""
-    default = next_entry(replace(menu, once=""))
+    default = next_entry(without_once(menu))
     if isinstance(default, Unknown):
         return default
     if default.entry.entry != KNOWN_GOOD:
@@ -176,11 +186,16 @@ def entry_of(menu: Menu, command_line: str) -> EntryId | Unknown:
     if isinstance(image, Unknown):
         return image
     kernel = re.sub(r"^\([^)]*\)", "", image)
-    arguments = [word for word in command_line.split() if not word.startswith("BOOT_IMAGE=")]
+    arguments = _told_words(command_line)
     for entry in menu.entries:
-        if entry.kernel == kernel and entry.arguments.split() == arguments:
+        if entry.kernel == kernel and _told_words(entry.arguments) == arguments:
             return entry.entry
     return Unknown(f"no entry of the menu boots {kernel} with these arguments")
+
+
+def _told_words(line: str) -> list[str]:
+    """Give a line's words without those that GRUB adds: Ubuntu's is a variable in its menu."""
+    return [word for word in line.split() if not word.startswith(_ADDED_BY_GRUB)]
 
 
 def _booted_by_systemd_boot(menu: Menu, command_line: str) -> EntryId | Unknown:

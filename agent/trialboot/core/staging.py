@@ -3,10 +3,10 @@
 That one ends on the known-good, the loader's default, and what is booted once waits for the next.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from trialboot.core.facts import EntryId, Unknown
-from trialboot.core.menu import Menu, MenuEntry, next_entry
+from trialboot.core.menu import Menu, MenuEntry, next_entry, without_once
 from trialboot.core.standstill import why_not_led_back
 from trialboot.core.trial import Phase, Trial
 
@@ -43,7 +43,7 @@ def candidate_to_start(now: Shutdown) -> MenuEntry | Unknown:
     trial = now.trial
     if trial.phase is not Phase.ARMED or trial.candidate is None or not trial.pinned:
         return Unknown("no candidate is armed")
-    why = why_not_led_back(replace(now.menu, once=""), now.boot_next, trial.known_good)
+    why = why_not_led_back(without_once(now.menu), now.boot_next, trial.known_good)
     return Unknown(why) if why else _armed_entry(now.menu, trial.candidate.entry)
 
 

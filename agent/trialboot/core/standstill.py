@@ -98,9 +98,7 @@ def _why_waited_for(now: Standstill) -> str:
     return "a password is asked for: the boot waits for a human" if now.password_asked else ""
 
 
-def why_not_led_back(
-    menu: Menu | Unknown, boot_next: str | Unknown, good: BootSet | None
-) -> str:
+def why_not_led_back(menu: Menu | Unknown, boot_next: str | Unknown, good: BootSet | None) -> str:
     """Say why a reset is not known to lead to the known-good: it might be a loop."""
     if isinstance(menu, Unknown):
         return f"the boot loader cannot be read: {menu.why}"

@@ -19,7 +19,6 @@ from trialboot.bootonce import (
     block_of,
     folder_of,
     next_is_ours,
-    read_once,
     same_files,
 )
 from trialboot.core.efi import (
@@ -42,7 +41,7 @@ from trialboot.core.menu import BOOT_NEXT, Carrier
 from trialboot.errors import LoaderError
 from trialboot.host import Host, sync_folder, write_durably
 from trialboot.loaders.ground import Mount, block_size, mount_of, udev_words
-from trialboot.loaders.own_block import pending_in, against_partition, remove_files, write_block
+from trialboot.loaders.own_block import against_partition, pending_in, remove_files, write_block
 
 _SPARE: Final = 1 << 20
 """Bytes of the ESP that stay free for its owner's updates."""

@@ -1,13 +1,11 @@
 """GRUB 2 as Debian and Ubuntu set it up: its default, its one-shot, and our entry in its menu."""
 
-import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from trialboot.bootfiles import (
-    BOOT_SETS,
     GRUB_CFG,
     GRUB_FOLDER,
     KNOWN_GOOD_FILE,
@@ -22,6 +20,7 @@ from trialboot.core.menu import (
     KNOWN_GOOD,
     SAVED,
     Menu,
+    without_once,
 )
 from trialboot.core.obstacles import obstacles
 from trialboot.core.protection import Ground, Protection, protection
@@ -31,10 +30,10 @@ from trialboot.host import Host, sync_folder, write_durably
 from trialboot.loaders.entries import check_bootable, check_reached, listed, menu_of, put_back
 from trialboot.loaders.environment_block import EnvironmentBlock
 from trialboot.loaders.ground import ground_of, mount_of, settle
+from trialboot.loaders.grub_cfg import Draft, against_making, making
 from trialboot.loaders.oneshot import OneShot
 from trialboot.loaders.oneshots import carrier_for, carrier_in, other_carriers
 
-_DRAFT: Final = f"{GRUB_CFG}.trialboot"
 _MKCONFIG_SECONDS: Final = 300.0
 _XFS: Final = "GRUB does not replay the log of xfs: a change may be seen some time later"
 
@@ -68,10 +67,13 @@ class Grub:
         return (*once, *obstacles(menu, entry))
 
     def forget_once(self) -> None:
-        """Take a one-shot back, whatever carries it."""
+        """Take a one-shot back, whatever carries it; raises where one may be out of reach."""
         self.block.forget()
         for carrier in other_carriers(self.host):
             carrier.forget()
+        menu = read_menu(self.host)
+        if isinstance(menu, Menu) and menu.once_doubt:
+            raise LoaderError(menu.once_doubt)
 
     def point(self, *, default: EntryId | None = None, once: EntryId | None = None) -> None:
         """Set the default, then the one-shot; in one write where GRUB's own block carries both."""
@@ -138,9 +140,10 @@ class Grub:
         return protection(ground, self._notes(ground))
 
     def _against_once(self, carrier: OneShot | Unknown) -> tuple[str, ...]:
+        by_hand = against_making(self.host)
         if not isinstance(carrier, Unknown):
-            return ()
-        return (*self.block.against(), carrier.why)
+            return by_hand
+        return (*by_hand, *self.block.against(), carrier.why)
 
     def _notes(self, ground: Ground) -> tuple[str, ...]:
         where = mount_of(self.host, GRUB_FOLDER)
@@ -159,7 +162,7 @@ class Grub:
         if once is not None:
             check_reached(menu, once)
         if default is not None:
-            check_reached(replace(menu, once=""), default)
+            check_reached(without_once(menu), default)
 
     def _make_entry(self, fingerprint: Fingerprint, script: bytes) -> None:
         """Have our entry made of what 09_trialboot reads; if that fails, all is as it was."""
@@ -196,31 +199,22 @@ class Grub:
         """Have grub.cfg made anew beside the old one, check it, and rename it into place.
 
         grub-mkconfig writes its output in place (`cat >`): a power cut in it would leave half.
+        Where somebody else's update-grub wrote meanwhile, that is newer: the draft is made again.
         """
-        draft = self.host.path(_DRAFT)
+        for why in against_making(self.host):
+            raise LoaderError(why)
         try:
-            self.host.run(["grub-mkconfig", "-o", _DRAFT], timeout=_MKCONFIG_SECONDS)
-            self.host.run(["grub-script-check", _DRAFT])
-            text = draft.read_text("utf-8", "surrogateescape")
-            self._check_ours(parse_menu(text, self.block.values()), fingerprint)
-            self._publish()
+            with making(self.host) as draft:
+                while not self._is_published(draft, fingerprint):
+                    pass
         except (HostError, OSError) as error:
             raise LoaderError(f"{GRUB_CFG} was not changed: {error}") from error
-        finally:
-            draft.unlink(missing_ok=True)
-            draft.with_name(f"{draft.name}.new").unlink(missing_ok=True)
 
-    def _publish(self) -> None:
-        draft, final = self.host.path(_DRAFT), self.host.path(GRUB_CFG)
-        if final.exists():
-            draft.chmod(final.stat().st_mode & 0o777)
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
-        draft.replace(final)
-        sync_folder(final.parent)
-        settle(final.parent)
-        if self.host.exists(BOOT_SETS):
-            settle(self.host.path(BOOT_SETS))
+    def _is_published(self, draft: Draft, fingerprint: Fingerprint) -> bool:
+        self.host.run(["grub-mkconfig", "-o", draft.shown], timeout=_MKCONFIG_SECONDS)
+        self.host.run(["grub-script-check", draft.shown])
+        self._check_ours(parse_menu(draft.text(), self.block.values()), fingerprint)
+        return draft.publish()
 
     def _check_ours(self, menu: Menu | Unknown, fingerprint: Fingerprint) -> None:
         """Make sure that a menu holds our entry for a boot set, or none if that is empty."""

@@ -1,8 +1,8 @@
 """A one-shot that Linux carries: the reboot itself starts the candidate, by kexec.
 
-For hosts on which neither GRUB nor the firmware can forget what is booted once: the loader's default
-stays the known-good, so whatever resets a candidate leads back. Devices are not reset in between,
-which some drivers take ill: it is for the operator to allow (`boot.by_kexec`).
+For hosts on which neither GRUB nor the firmware can forget what is booted once: the loader's
+default stays the known-good, so whatever resets a candidate leads back. Devices are not reset in
+between, which some drivers take ill: it is for the operator to allow (`boot.by_kexec`).
 
 Here is what waits for the reboot; `workers/stage_kexec.py` takes it when the machine goes down.
 """
@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from trialboot.bootonce import KEXEC_CARRIER, ONCE, TOKEN, block_of, folder_of
+from trialboot.bootonce import KEXEC_CARRIER, ONCE, KNOWN_BY, block_of, folder_of
 from trialboot.config import read_config
 from trialboot.core.facts import EntryId, Unknown
-from trialboot.core.menu import Carrier
+from trialboot.core.menu import KEXEC, Carrier
 from trialboot.errors import ConfigError, HostError, LoaderError
 from trialboot.host import Host
 from trialboot.loaders.ground import mount_of
@@ -33,7 +33,7 @@ class Kexec:
 
     @property
     def carrier(self) -> Carrier:
-        """Name it as the menu would."""
+        """Name it as the menu does."""
         return KEXEC_CARRIER
 
     @property
@@ -69,7 +69,7 @@ class Kexec:
 
     def take(self, token: str) -> None:
         """Take the one-shot, for a reboot that starts it; `token` is what it will be known by."""
-        write_block(self.host, self.carrier, {ONCE: "", TOKEN: token})
+        write_block(self.host, self.carrier, {ONCE: "", KNOWN_BY: token})
         if self.pending():
             raise LoaderError(f"{block_of(self.carrier)} still has what was taken")
 
@@ -87,11 +87,11 @@ class Kexec:
         remove_files(self.host, folder_of(self.carrier), [block_of(self.carrier)])
 
     def words(self) -> Mapping[str, str]:
-        """Tell GRUB nothing: it has no part in it."""
-        return {}
+        """Tell the menu alone: GRUB has no part in it."""
+        return {"CARRIER": f"{KEXEC}:{self.carrier.folder}"}
 
     def _against_kernel(self) -> str:
-        """Say what the running kernel lacks; Linux, Documentation/admin-guide/sysctl/kernel.rst."""
+        """Say what the running kernel lacks (Documentation/admin-guide/sysctl/kernel.rst)."""
         if not self.host.exists(_STARTED_BY):
             return "who started a kernel is told on x86 alone"
         if not self.host.exists(_STAGED):

@@ -5,7 +5,8 @@ from typing import Final
 
 from trialboot.bootonce import folder_of
 from trialboot.core.facts import Unknown
-from trialboot.core.menu import Menu
+from trialboot.core.menu import BOOT_NEXT, Carrier, Menu
+from trialboot.efivariables import VARIABLES
 from trialboot.errors import LoaderError
 from trialboot.host import Host
 from trialboot.loaders.boot_next import BootNext
@@ -44,18 +45,26 @@ def carrier_for(host: Host) -> OneShot | Unknown:
 def carrier_in(host: Host, menu: Menu) -> OneShot:
     """Give the carrier that the menu on disk takes a one-shot from."""
     if menu.carrier is None:
-        # The menu knows nothing of kexec.
-        chosen = carrier_for(host)
-        return chosen if isinstance(chosen, Kexec) else EnvironmentBlock(host)
+        return EnvironmentBlock(host)
     for carrier in _others(host):
         if carrier.carrier == menu.carrier:
             return carrier
-    raise LoaderError(f"the menu takes one-shots from {menu.carrier.folder}, which is not known")
+    where = menu.carrier.folder
+    raise LoaderError(f"the menu takes one-shots from {where}: mount it, or run update-grub")
 
 
 def other_carriers(host: Host) -> list[OneShot]:
-    """Give the carriers besides GRUB's own block that have anything on this host."""
-    return [c for c in _others(host) if host.path(folder_of(c.carrier)).is_dir()]
+    """Give the carriers besides GRUB's own block that have anything on this host.
+
+    What BootNext has is in the firmware's variables, too, whatever is mounted.
+    """
+    firmware = host.path(VARIABLES).is_dir()
+    return [
+        carrier
+        for carrier in _others(host)
+        if host.path(folder_of(carrier.carrier)).is_dir()
+        or (firmware and carrier.carrier == Carrier(BOOT_NEXT, _ESP[0]))
+    ]
 
 
 def _others(host: Host) -> Sequence[BootNext | OwnBlock | Kexec]:

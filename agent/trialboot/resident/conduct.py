@@ -247,6 +247,8 @@ class Conduct:
 
     def _run_pin(self) -> str:
         """Run the pin worker; what it writes to /boot is no news."""
+        # It may not get as far as to forget why it failed before.
+        store.forget_trouble(self._host, "pin")
         with self._looking.ignoring_files():
             return self._jobs.run(PIN, PIN_LIMIT)
 

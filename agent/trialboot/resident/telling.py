@@ -71,12 +71,16 @@ class Telling:
 
     def write(self) -> None:
         """Write the state file."""
-        statefile.write_state(self._host, report.state_of(self._view()))
+        try:
+            statefile.write_state(self._host, report.state_of(self._view()))
+        except OSError as error:  # a full /run must not end who judges
+            journal.noted(f"{store.STATE_FILE} is not renewed: {error.strerror}")
         self._loop.set_timer("render", RENDER_AFTER)
 
     def write_notice(self) -> None:
         """Tell whoever waits at the terminal of a package run what the next boot changes."""
-        statefile.write_notice(self._host, report.state_of(self._view()))
+        with suppress(OSError):
+            statefile.write_notice(self._host, report.state_of(self._view()))
 
 
 def _load_counters(host: Host) -> dict[str, int]:

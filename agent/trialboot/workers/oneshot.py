@@ -12,7 +12,7 @@ def run(worker: str, work: Callable[[Host], None]) -> int:
     """Do one worker's work on this host; leave why it failed where the daemon reads it."""
     host = Host()
     # What ends this one in another way, such as its time limit, shall not be told by old words.
-    host.path(store.trouble_of(worker)).unlink(missing_ok=True)
+    store.forget_trouble(host, worker)
     try:
         work(host)
     except TrialbootError as error:

@@ -28,7 +28,7 @@ from trialboot.core.actions import (
 from trialboot.core.bootset import BootSet, shown
 from trialboot.core.facts import Unknown
 from trialboot.core.menu import KNOWN_GOOD, Menu, MenuEntry, next_entry
-from trialboot.core.trial import Choice, Trial
+from trialboot.core.trial import Choice, Decision, Trial
 from trialboot.core.uki import UnifiedImage
 from trialboot.errors import HostError, LoaderError, StoreError, VaultError, VaultRoomError
 from trialboot.host import Host
@@ -44,7 +44,10 @@ _UNPACKED: Final = f"{store.STATE}/unpacked"
 
 def work(host: Host) -> None:
     """Perform what the decision has for this worker."""
-    decision = store.load_decision(host)
+    decision = store.read_decision(host)
+    if not isinstance(decision, Decision):
+        # Without it nothing says what is needed, and all would be tidied away.
+        raise StoreError(decision.why if decision else "there is no record of what to do")
     loader = loader_of(host, read_menu(host))
     if isinstance(loader, Unknown):
         raise LoaderError(loader.why)

@@ -17,10 +17,10 @@ SNAPSHOT = f"{store.STATE}/snapshot.json"
 
 def work(host: Host) -> None:
     """Leave the outlook for the daemon, and the whole snapshot for people."""
-    decision = store.load_decision(host)
+    trial = store.read_trial(host)
     cache = contentcache.load(host)
     taken = snapshot.take(host, cache)
-    outlook = lookahead.look_ahead(host, decision.trial, taken, cache)
+    outlook = lookahead.look_ahead(host, trial, taken, cache)
     oneshot.spare(lambda: contentcache.save(host, cache))
     store.save(host, store.OUTLOOK, _with_packages(host, outlook, taken), mode=0o644)
     oneshot.spare(lambda: store.save(host, SNAPSHOT, taken))

@@ -5,6 +5,7 @@ cannot be read is set aside under a name that tells when, never deleted; what it
 """
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -130,7 +131,19 @@ def load_decision(host: Host) -> Decision:
         return Decision(trial=Trial())
     aside = set_aside(host, _DECISION)
     why = f"{found.why}; it was set aside as {aside}"
-    return Decision(trial=Trial(report_only=why))
+    unread = Decision(trial=Trial(report_only=why))
+    # A record that is not there is a fresh start: the next one of the daemon shall be none.
+    with suppress(StoreError):
+        save_decision(host, unread)
+    return unread
+
+
+def read_trial(host: Host) -> Trial:
+    """Look at the record, and change nothing; one that cannot be understood is no known-good."""
+    found = read_decision(host)
+    if isinstance(found, Unknown):
+        return Trial(report_only=found.why)
+    return found.trial if found else Trial()
 
 
 def set_aside(host: Host, path: str) -> str:
@@ -202,6 +215,11 @@ def accept_packages(host: Host) -> None:
         return
     except OSError as error:
         raise StoreError(f"{PACKAGES}: {error.strerror}") from error
+
+
+def forget_trouble(host: Host, worker: str) -> None:
+    """Let what ends a worker the next time not be told by why it failed before."""
+    host.path(trouble_of(worker)).unlink(missing_ok=True)
 
 
 def trouble_of(worker: str) -> str:

@@ -20,7 +20,7 @@ from trialboot.loaders.kexec import Kexec
 ALL_ON_RAID = MOUNTS.replace("/boot/plain", "/srv")
 ALLOWED = 'mode = "armed"\n[boot]\nby_kexec = true\n'
 BLOCK = "boot/grub/trialboot/trial.env"
-TOKEN = "0123456789abcdef"
+TRIAL = "0123456789abcdef"
 
 
 def raid_alone(root: Path) -> tuple[Node, Grub]:
@@ -43,9 +43,7 @@ def boot_once(grub: Grub) -> None:
 
 def started_by_kexec(token: str) -> Kernel:
     line = f"BOOT_IMAGE=/vmlinuz ro trialboot.kexec={token}"
-    return Kernel(
-        release="6.12", version="", command_line=line, boot=BootId("b"), by_kexec=True
-    )
+    return Kernel(release="6.12", version="", command_line=line, boot=BootId("b"), by_kexec=True)
 
 
 def test_a_candidate_waits_for_the_reboot_and_grub_knows_nothing(tmp_path: Path) -> None:
@@ -63,24 +61,22 @@ def test_a_candidate_waits_for_the_reboot_and_grub_knows_nothing(tmp_path: Path)
 def test_what_was_taken_waits_no_more_and_is_known_by_its_token(tmp_path: Path) -> None:
     node, grub = raid_alone(tmp_path)
     boot_once(grub)
-    Kexec(node.host).take(TOKEN)
+    Kexec(node.host).take(TRIAL)
     assert reached(node) == KNOWN_GOOD
-    assert is_kexec_trial(node.host, started_by_kexec(TOKEN)) is True
+    assert is_kexec_trial(node.host, started_by_kexec(TRIAL)) is True
     assert is_kexec_trial(node.host, started_by_kexec("another")) is False
     # Forgetting what does not wait leaves the token of the trial that runs.
     grub.forget_once()
-    assert is_kexec_trial(node.host, started_by_kexec(TOKEN)) is True
+    assert is_kexec_trial(node.host, started_by_kexec(TRIAL)) is True
     boot_once(grub)
-    assert is_kexec_trial(node.host, started_by_kexec(TOKEN)) is False
+    assert is_kexec_trial(node.host, started_by_kexec(TRIAL)) is False
 
 
 def test_what_the_loader_started_is_no_trial_of_kexec(tmp_path: Path) -> None:
     node, _ = raid_alone(tmp_path)
-    Kexec(node.host).take(TOKEN)
-    told = started_by_kexec(TOKEN)
-    by_grub = Kernel(
-        release="6.12", version="", command_line=told.command_line, boot=told.boot
-    )
+    Kexec(node.host).take(TRIAL)
+    told = started_by_kexec(TRIAL)
+    by_grub = Kernel(release="6.12", version="", command_line=told.command_line, boot=told.boot)
     by_hand = Kernel(release="6.12", version="", command_line="ro", boot=told.boot, by_kexec=True)
     assert is_kexec_trial(node.host, by_grub) is False
     assert is_kexec_trial(node.host, by_hand) is False
@@ -91,13 +87,13 @@ def test_a_block_that_cannot_be_read_is_not_known(tmp_path: Path) -> None:
     block = tmp_path / BLOCK
     block.unlink()
     block.mkdir()
-    found = is_kexec_trial(node.host, started_by_kexec(TOKEN))
+    found = is_kexec_trial(node.host, started_by_kexec(TRIAL))
     assert isinstance(found, Unknown)
     assert "no file of 1024 bytes" in found.why
     block.rmdir()
     block.parent.rmdir()
     block.parent.symlink_to("trialboot")
-    found = is_kexec_trial(node.host, started_by_kexec(TOKEN))
+    found = is_kexec_trial(node.host, started_by_kexec(TRIAL))
     assert isinstance(found, Unknown)
     assert "levels of symbolic links" in found.why
 
@@ -177,7 +173,7 @@ def test_a_power_cut_while_it_is_set_or_taken_leaves_a_host_that_boots(
     try:
         with power_for(cut, tmp_path):
             boot_once(grub)
-            Kexec(node.host).take(TOKEN)
+            Kexec(node.host).take(TRIAL)
     except PowerCutError:
         assert reached(node) in {KNOWN_GOOD, SIMPLE}
     boot_once(grub)

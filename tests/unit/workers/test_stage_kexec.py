@@ -9,13 +9,14 @@ import pytest
 from tests.unit.loaders.host_folder import SIMPLE, Node, PowerCutError, power_for
 from tests.unit.loaders.test_kexec import BLOCK, raid_alone
 from tests.unit.loaders.test_own_block import reached
-from trialboot.bootonce import TOKEN
+from trialboot.bootonce import KNOWN_BY
 from trialboot.core.facts import EntryId
 from trialboot.core.grub import parse_environment
 from trialboot.core.menu import KNOWN_GOOD
 from trialboot.core.trial import Choice, Decision, Phase, Trial
 from trialboot.errors import HostError, LoaderError
 from trialboot.host import Host
+from trialboot.loaders.kexec import Kexec
 from trialboot.workers import stage_kexec
 from trialboot.writers import store
 
@@ -64,9 +65,7 @@ class Down:
 
     def is_untouched(self) -> bool:
         return (
-            not self.linux.staged
-            and not self.marked
-            and self.block == {"trialboot_once": SIMPLE}
+            not self.linux.staged and not self.marked and self.block == {"trialboot_once": SIMPLE}
         )
 
     def _run(self, argv: Sequence[str], **_: object) -> str:
@@ -101,7 +100,7 @@ def test_the_candidate_is_staged_taken_and_marked(
     taken = down.block
     assert isinstance(taken, dict)
     assert taken["trialboot_once"] == ""
-    assert line.endswith(f" trialboot.kexec={taken[TOKEN]}")
+    assert line.endswith(f" trialboot.kexec={taken[KNOWN_BY]}")
     assert line.startswith(f"BOOT_IMAGE=/boot/vmlinuz-{KERNEL} root=")
     assert down.marked
     assert reached(down.node) == KNOWN_GOOD
@@ -111,14 +110,14 @@ def test_the_candidate_is_staged_taken_and_marked(
 def test_two_candidates_are_known_by_two_tokens(down: Down) -> None:
     lines = []
     for _ in range(2):
-        stage_kexec.Kexec(down.host).set(EntryId(SIMPLE))
+        Kexec(down.host).set(EntryId(SIMPLE))
         down.goes()
         lines.append(down.linux.staged[-1][1])
     assert lines[0] != lines[1]
 
 
 def test_without_a_candidate_nothing_is_asked(down: Down) -> None:
-    stage_kexec.Kexec(down.host).forget()
+    Kexec(down.host).forget()
     down.jobs = ""
     down.goes()
     assert not down.marked
