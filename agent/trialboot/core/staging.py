@@ -6,7 +6,7 @@ That one ends on the known-good, the loader's default, and what is booted once w
 from dataclasses import dataclass
 
 from trialboot.core.facts import EntryId, Unknown
-from trialboot.core.menu import Menu, MenuEntry, next_entry, without_once
+from trialboot.core.menu import KEXEC, Menu, MenuEntry, next_entry, without_once
 from trialboot.core.standstill import why_not_led_back
 from trialboot.core.trial import Phase, Trial
 
@@ -40,6 +40,8 @@ def candidate_to_start(now: Shutdown) -> MenuEntry | Unknown:
         return now.trial or Unknown("there is no record")
     if isinstance(now.menu, Unknown):
         return now.menu
+    if now.menu.carrier is None or now.menu.carrier.kind != KEXEC:
+        return Unknown("one-shots are not taken from kexec here")
     trial = now.trial
     if trial.phase is not Phase.ARMED or trial.candidate is None or not trial.pinned:
         return Unknown("no candidate is armed")

@@ -92,9 +92,17 @@ class Grub:
         if once is not None and isinstance(carrier, EnvironmentBlock):
             values["next_entry"] = once
         self.block.write(values)
-        if once is not None and not isinstance(carrier, EnvironmentBlock):
-            carrier.set(once)
+        if once is not None:
+            self._set_once(carrier, once)
         self._check_reached(default, once)
+
+    def _set_once(self, carrier: OneShot, once: EntryId) -> None:
+        """Set what GRUB's own block does not carry; another carrier, of before, has it no more."""
+        for other in other_carriers(self.host):
+            if other != carrier:
+                other.forget()
+        if not isinstance(carrier, EnvironmentBlock):
+            carrier.set(once)
 
     @property
     def block(self) -> EnvironmentBlock:

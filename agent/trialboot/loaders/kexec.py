@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from trialboot.bootonce import KEXEC_CARRIER, ONCE, KNOWN_BY, block_of, folder_of
+from trialboot.bootonce import KEXEC_CARRIER, KNOWN_BY, ONCE, block_of, folder_of
 from trialboot.config import read_config
 from trialboot.core.facts import EntryId, Unknown
 from trialboot.core.menu import KEXEC, Carrier

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Final
 
+from trialboot.bootfiles import read_menu
 from trialboot.bootonce import folder_of
 from trialboot.core.facts import Unknown
-from trialboot.core.menu import BOOT_NEXT, Carrier, Menu
-from trialboot.efivariables import VARIABLES
+from trialboot.core.menu import Menu
 from trialboot.errors import LoaderError
 from trialboot.host import Host
 from trialboot.loaders.boot_next import BootNext
@@ -56,14 +56,14 @@ def carrier_in(host: Host, menu: Menu) -> OneShot:
 def other_carriers(host: Host) -> list[OneShot]:
     """Give the carriers besides GRUB's own block that have anything on this host.
 
-    What BootNext has is in the firmware's variables, too, whatever is mounted.
+    The menu's is one of them, whatever is mounted: BootNext is a variable of the firmware.
     """
-    firmware = host.path(VARIABLES).is_dir()
+    menu = read_menu(host)
+    asked = menu.carrier if isinstance(menu, Menu) else None
     return [
         carrier
         for carrier in _others(host)
-        if host.path(folder_of(carrier.carrier)).is_dir()
-        or (firmware and carrier.carrier == Carrier(BOOT_NEXT, _ESP[0]))
+        if host.path(folder_of(carrier.carrier)).is_dir() or carrier.carrier == asked
     ]
 
 

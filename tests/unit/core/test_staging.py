@@ -7,16 +7,18 @@ import pytest
 
 from tests.unit.core.test_standstill import GOOD, MENU, NEW, OTHER, TRIAL
 from trialboot.core.facts import EntryId, Unknown
+from trialboot.core.menu import KEXEC, OWN_BLOCK, Carrier
 from trialboot.core.staging import Shutdown, candidate_to_start
 from trialboot.core.trial import Choice, Phase
 
+ASKING = replace(MENU, once="new", carrier=Carrier(KEXEC, "/boot/grub"))
 NOW = Shutdown(
     rebooting=True,
     armed=True,
     against=(),
     taken=False,
     trial=TRIAL,
-    menu=replace(MENU, once="new"),
+    menu=ASKING,
     boot_next="",
 )
 
@@ -37,11 +39,16 @@ def test_the_armed_candidate_is_started() -> None:
         ({"trial": None}, "there is no record"),
         ({"trial": Unknown("not JSON")}, "not JSON"),
         ({"menu": Unknown("/boot is empty")}, "/boot is empty"),
+        ({"menu": replace(ASKING, carrier=None)}, "one-shots are not taken from kexec here"),
+        (
+            {"menu": replace(ASKING, carrier=Carrier(OWN_BLOCK, "/boot/plain"))},
+            "one-shots are not taken from kexec here",
+        ),
         ({"trial": replace(TRIAL, phase=Phase.TRIAL)}, "no candidate is armed"),
         ({"trial": replace(TRIAL, candidate=None)}, "no candidate is armed"),
         ({"trial": replace(TRIAL, pinned=False)}, "no candidate is armed"),
         (
-            {"menu": replace(MENU, once="new", saved="new")},
+            {"menu": replace(ASKING, saved="new")},
             "the boot loader's default, «new», is not the known-good",
         ),
         (
@@ -57,7 +64,7 @@ def test_the_armed_candidate_is_started() -> None:
         (
             {
                 "menu": replace(
-                    MENU, once="new", entries=(MENU.entries[0], replace(OTHER, doubt="no kernel"))
+                    ASKING, entries=(MENU.entries[0], replace(OTHER, doubt="no kernel"))
                 )
             },
             "one-shot «new» leads to «new»: no kernel",

@@ -10,10 +10,11 @@ from tests.unit.loaders.efi_host import DEBIAN, ESP, MOUNTS, Firmware, uefi_node
 from tests.unit.loaders.host_folder import OLD, SIMPLE, Node, PowerCutError, power_for
 from trialboot import efivariables
 from trialboot.bootfiles import read_menu
+from trialboot.bootonce import may_be_hidden
 from trialboot.core.efi import TRIAL_ENTRY, LoadOption, format_number, format_option, format_order
 from trialboot.core.facts import EntryId, Unknown
 from trialboot.core.grub import format_environment, parse_environment
-from trialboot.core.menu import KNOWN_GOOD, Menu, Resolved, next_entry
+from trialboot.core.menu import BOOT_NEXT, KNOWN_GOOD, Carrier, Menu, Resolved, next_entry
 from trialboot.core.protection import Level
 from trialboot.errors import LoaderError
 from trialboot.loaders.boot_next import BootNext
@@ -100,6 +101,27 @@ def test_it_is_forgotten_whole_and_may_be_set_again(tmp_path: Path) -> None:
         grub.boot_once(EntryId(OLD))
     assert reached(node) == OLD
     assert list(firmware.entries().values()).count(OURS) == 1
+
+
+def test_without_the_esp_it_is_not_known_and_forgotten_all_the_same(tmp_path: Path) -> None:
+    """The variable is the firmware's: what it would start lies on a partition out of reach."""
+    node, firmware, grub = armed(tmp_path)
+    node.write("/proc/self/mountinfo", MOUNTS.replace("/boot/efi", "/srv"))
+    (tmp_path / "boot/efi/EFI").rename(tmp_path / "EFI")
+    assert "/boot/efi, which is not mounted: mount it" in grub.state().once_doubt
+    grub.forget_once()
+    assert firmware.get("BootNext") is None
+    assert reached(node) == KNOWN_GOOD
+
+
+def test_a_variable_that_cannot_be_read_hides_what_is_not_mounted(tmp_path: Path) -> None:
+    node, firmware, grub = armed(tmp_path)
+    firmware.file("BootNext").unlink()
+    firmware.file("BootNext").mkdir()
+    assert may_be_hidden(node.host, Carrier(BOOT_NEXT, "/boot/efi"))
+    assert isinstance(read_menu(node.host), Unknown)
+    with pytest.raises(LoaderError, match="BootNext"):
+        grub.forget_once()
 
 
 def test_another_boot_next_is_not_forgotten(tmp_path: Path) -> None:

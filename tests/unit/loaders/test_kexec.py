@@ -10,8 +10,8 @@ from tests.unit.loaders.test_own_block import MOUNTS, pinned, reached
 from trialboot.bootonce import is_kexec_trial
 from trialboot.config import PATH as CONFIG
 from trialboot.core.facts import BootId, EntryId, Kernel, Unknown
-from trialboot.core.grub import parse_environment
-from trialboot.core.menu import KNOWN_GOOD
+from trialboot.core.grub import format_environment, parse_environment
+from trialboot.core.menu import KEXEC, KNOWN_GOOD, Carrier
 from trialboot.core.protection import Level
 from trialboot.errors import LoaderError
 from trialboot.loaders.grub import Grub
@@ -46,12 +46,12 @@ def started_by_kexec(token: str) -> Kernel:
     return Kernel(release="6.12", version="", command_line=line, boot=BootId("b"), by_kexec=True)
 
 
-def test_a_candidate_waits_for_the_reboot_and_grub_knows_nothing(tmp_path: Path) -> None:
+def test_a_candidate_waits_for_the_reboot_and_the_menu_says_where(tmp_path: Path) -> None:
     node, grub = raid_alone(tmp_path)
     before = (tmp_path / "boot/grub/grubenv").read_bytes()
     for _ in range(2):
         boot_once(grub)
-    assert grub.state().carrier is None
+    assert grub.state().carrier == Carrier(KEXEC, "/boot/grub")
     assert (tmp_path / "boot/grub/grubenv").read_bytes() == before
     assert b"next_entry" not in before
     assert parse_environment((tmp_path / BLOCK).read_bytes()) == {"trialboot_once": SIMPLE}
@@ -110,10 +110,23 @@ def test_it_is_forgotten_and_removed(tmp_path: Path) -> None:
     assert not (tmp_path / BLOCK).parent.exists()
 
 
+def test_what_grub_cannot_clear_in_its_own_block_is_not_taken_for_ours(tmp_path: Path) -> None:
+    """Somebody's grub-reboot, which the guard of 09_trialboot follows never, and keeps."""
+    node, grub = raid_alone(tmp_path)
+    block = tmp_path / "boot/grub/grubenv"
+    words = parse_environment(block.read_bytes())
+    assert isinstance(words, dict)
+    block.write_bytes(format_environment({**words, "next_entry": OLD}))
+    assert (grub.state().once, reached(node)) == ("", KNOWN_GOOD)
+    boot_once(grub)
+    Kexec(node.host).take(TRIAL)
+    assert (grub.state().once, reached(node)) == ("", KNOWN_GOOD)
+
+
 def test_protection_tells_what_carries_it(tmp_path: Path) -> None:
     _, grub = raid_alone(tmp_path)
     found = grub.protection()
-    assert (found.level, found.against_once) == (Level.USERSPACE_ONLY, ())
+    assert (found.level, found.against_once) == (Level.PANIC_ONLY, ())
     assert found.carrier == "kexec at the next reboot in order, which resets no device"
     assert f"a candidate is booted once through {found.carrier}" in found.notes
     assert grub.against(EntryId(SIMPLE)) == ()

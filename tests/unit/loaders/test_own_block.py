@@ -219,3 +219,28 @@ def test_a_power_cut_while_it_is_set_leaves_a_host_that_boots(tmp_path: Path, cu
         assert reached(node) in {KNOWN_GOOD, SIMPLE}
     grub.boot_once(EntryId(SIMPLE))
     assert reached(node) == SIMPLE
+
+
+def test_what_is_out_of_reach_is_neither_known_nor_forgotten(tmp_path: Path) -> None:
+    """GRUB finds the partition by its UUID, whether or not Linux has it mounted."""
+    node, grub = pinned(tmp_path)
+    grub.boot_once(EntryId(SIMPLE))
+    node.write("/proc/self/mountinfo", MOUNTS.replace("/boot/plain", "/srv"))
+    menu = grub.state()
+    told = next_entry(menu)
+    assert isinstance(told, Unknown)
+    assert told.why == menu.once_doubt
+    assert "/boot/plain, which is not mounted: mount it" in told.why
+    with pytest.raises(LoaderError, match="which is not mounted: mount it"):
+        grub.forget_once()
+    node.write("/proc/self/mountinfo", MOUNTS)
+    grub.forget_once()
+    assert reached(node) == KNOWN_GOOD
+
+
+def test_a_host_is_given_back_although_the_block_is_out_of_reach(tmp_path: Path) -> None:
+    node, grub = pinned(tmp_path)
+    grub.boot_once(EntryId(SIMPLE))
+    node.write("/proc/self/mountinfo", MOUNTS.replace("/boot/plain", "/srv"))
+    grub.remove()
+    assert (grub.state().carrier, grub.state().known_good) == (None, "")

@@ -101,7 +101,7 @@ def test_the_candidate_is_staged_taken_and_marked(
     assert isinstance(taken, dict)
     assert taken["trialboot_once"] == ""
     assert line.endswith(f" trialboot.kexec={taken[KNOWN_BY]}")
-    assert line.startswith(f"BOOT_IMAGE=/boot/vmlinuz-{KERNEL} root=")
+    assert line.startswith(f"BOOT_IMAGE=/vmlinuz-{KERNEL} root=")
     assert down.marked
     assert reached(down.node) == KNOWN_GOOD
     assert "this reboot starts it by kexec" in capsys.readouterr().out

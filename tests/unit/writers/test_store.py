@@ -165,7 +165,7 @@ def test_an_unreadable_decision_is_set_aside_whole_and_only_reports_are_made(
     found = store.load_decision(host_in(tmp_path))
     aside = file.with_name("decision.json.unreadable-20260102T123000Z")
     assert aside.read_bytes() == content
-    assert not file.exists()
+    assert store.read_decision(host_in(tmp_path)) == found, "no fresh start after a restart"
     why = found.trial.report_only
     assert f"/{DECISION}" in why
     assert f"it was set aside as /var/lib/trialboot/{aside.name}" in why
@@ -180,6 +180,27 @@ def test_after_an_unreadable_decision_not_even_a_worse_verdict_touches_the_host(
     verdict = Verdict(outcome=Outcome.WORSE, reasons=("gone",))
     event = Judged(at=AT, boot=trial.boot, verdict=verdict)
     assert step(trial, event, Policy(armed=True)).todo == ()
+
+
+def test_a_full_disk_sets_an_unreadable_decision_aside_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place(tmp_path, b"garbage")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("trialboot.writers.store.write_durably", full)
+    assert "set aside" in store.load_decision(host_in(tmp_path)).trial.report_only
+
+
+def test_who_is_not_the_daemon_sets_nothing_aside(tmp_path: Path) -> None:
+    assert store.read_trial(host_in(tmp_path)) == Trial()
+    file = place(tmp_path, b"garbage")
+    assert DECISION in store.read_trial(host_in(tmp_path)).report_only
+    assert file.read_bytes() == b"garbage"
+    file.write_bytes(WHOLE)
+    assert store.read_trial(host_in(tmp_path)) == Trial()
 
 
 def test_the_reason_is_remembered_with_the_next_decision(tmp_path: Path) -> None:
