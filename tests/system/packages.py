@@ -17,6 +17,7 @@ SPOOL = "var/lib/trialboot/spool"
 STARTED_BY_BOOT = {
     "trialboot-before-reboot.service",
     "trialboot-boot-check.service",
+    "trialboot-kexec.service",
     "trialboot-late-start.timer",
     "trialboot-load-test.service",
     "trialboot-metrics.socket",

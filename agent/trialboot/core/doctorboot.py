@@ -11,7 +11,8 @@ _MEBIBYTE: Final = 1 << 20
 _VARIABLE: Final = "the EFI variable LoaderEntryOneShot"
 _WITHOUT_BLOCK: Final = (
     "mount a plain partition of 1 MiB or more with ext4 or vfat (no RAID, LVM, encryption) below "
-    "/boot, such as an ESP on /boot/efi: «Where GRUB cannot write» in operations.md"
+    "/boot, such as an ESP on /boot/efi, or allow kexec with boot.by_kexec = true in "
+    "trialboot.toml: «What carries the one-shot» in operations.md"
 )
 
 
