@@ -828,6 +828,30 @@ def test_a_full_disk_keeps_no_node_on_a_worse_candidate(machine: Machine) -> Non
     assert len(machine.reboots()) == 1
 
 
+def test_a_full_run_folder_keeps_no_node_on_a_worse_candidate(machine: Machine) -> None:
+    on_trial(machine, Outcome.WORSE)
+    for name in ("state.json", "motd", "notice"):
+        (machine.root / f"run/trialboot/.{name}.draft").mkdir()
+    machine.start()
+    (reboot,) = wait_for("the reboot", machine.reboots)
+    assert phase(reboot) == "condemned"
+    assert machine.decision().trial.phase is Phase.CONDEMNED
+
+
+def test_a_pin_job_that_never_ran_is_not_told_by_why_an_earlier_one_failed(
+    machine: Machine,
+) -> None:
+    """As where /boot cannot be mounted: the worker does not get as far as to forget it."""
+    on_trial(machine, Outcome.WORSE)
+    old = store.Trouble(kind="VaultError", why="vmlinuz is not what was kept")
+    store.save(machine.host, store.trouble_of("pin"), old)
+    machine.script(pin=[{"result": "dependency"}])
+    machine.start()
+    wait_for("the trouble", lambda: machine.state()["trouble"])
+    assert machine.state()["trouble"][0].startswith("decision: trialboot-pin.service ended: ")
+    assert machine.decision().trial.known_good == GOOD.boot_set
+
+
 def test_a_full_disk_blesses_nothing(machine: Machine) -> None:
     on_trial(machine, Outcome.SOUND)
     fill_disk(machine)

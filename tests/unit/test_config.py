@@ -49,6 +49,7 @@ mode = "armed"
 
 [boot]
 least_protection = "panic-only"
+by_kexec = true
 
 [verify]
 minimum_settle_seconds = 1
@@ -103,7 +104,7 @@ def test_a_section_without_keys_is_all_defaults() -> None:
 def test_every_key_is_read() -> None:
     assert parse_config(WHOLE) == Config(
         mode=Mode.ARMED,
-        boot=Boot(least_protection=Least.PANIC_ONLY),
+        boot=Boot(least_protection=Least.PANIC_ONLY, by_kexec=True),
         verify=Verify(
             minimum_settle_seconds=1.0,
             settle_seconds=2.5,

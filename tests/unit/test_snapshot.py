@@ -22,16 +22,17 @@ from tests.unit.workers.debian_host import (
     menu_of,
 )
 from trialboot import lookahead, snapshot
+from trialboot.bootonce import KNOWN_BY
 from trialboot.config import PATH as CONFIG
 from trialboot.content import file_sha256
 from trialboot.core.bootset import BootSet, tree_identity
 from trialboot.core.change import Area
-from trialboot.core.facts import Kernel, Tree, Unknown
+from trialboot.core.facts import EntryId, Kernel, Tree, Unknown
 from trialboot.core.grub import format_environment
-from trialboot.core.menu import BOOT_WORD, INSTEAD_WORD, KNOWN_GOOD
+from trialboot.core.menu import BOOT_WORD, INSTEAD_WORD, KEXEC_WORD, KNOWN_GOOD
 from trialboot.core.outlook import Outlook
 from trialboot.core.protection import Protection
-from trialboot.core.trial import Choice, Trial
+from trialboot.core.trial import Choice, Phase, Trial
 from trialboot.errors import HostError, LoaderError, StoreError
 from trialboot.writers import contentcache
 from trialboot.writers.vault import bootsets, parts
@@ -636,6 +637,94 @@ def test_what_kexec_has_started_is_not_taken_for_what_its_command_line_names(
     outlook = look(host)
     assert "started by kexec" in why(outlook.running)
     assert not (tmp_path / "var/lib/trialboot/ran.json").exists()
+
+
+def armed_and_booted(host: Debian) -> Trial:
+    """Arm the new kernel and boot it, with all of its files as they were armed."""
+    good, trial = pinned(host)
+    host.install_kernel(NEW)
+    host.menu(NEW)
+    candidate = look(host, trial).wanted
+    assert isinstance(candidate, Choice)
+    files = (f"/boot/vmlinuz-{NEW}", f"/boot/initrd.img-{NEW}")
+    sources = Sources(kernel=files[0], initrds=files[1:], firmware="/lib/firmware")
+    bootsets.keep(host.host, candidate.boot_set, sources)
+    host.boots(NEW, boot=NEXT_BOOT)
+    return Trial(known_good=good, pinned=True, phase=Phase.ARMED, candidate=candidate)
+
+
+def changed_early(host: Debian) -> None:
+    """As dkms or depmod do it before the first snapshot."""
+    host.boots(NEW, boot=NEXT_BOOT, started=time.time() - 3600)
+
+
+def built_anew(host: Debian) -> None:
+    host.boots(NEW, boot=NEXT_BOOT, started=time.time() - 3600)
+    host.write(f"/boot/initrd.img-{NEW}", "another initrd")
+
+
+@pytest.mark.parametrize("change", [lambda _: None, changed_early, built_anew])
+def test_an_armed_candidate_is_on_trial_whatever_changed_since(
+    tmp_path: Path, change: Callable[[Debian], None]
+) -> None:
+    host = debian(tmp_path)
+    trial = armed_and_booted(host)
+    assert trial.candidate is not None
+    change(host)
+    assert set_of(look(host, trial).running) == trial.candidate.boot_set
+
+
+def test_what_was_not_armed_is_not_taken_for_the_candidate(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    trial = armed_and_booted(host)
+    assert trial.candidate is not None
+    changed_early(host)
+    told = "has changed since this boot"
+    for other in (
+        replace(trial, phase=Phase.STEADY),
+        replace(trial, candidate=None),
+        replace(trial, candidate=replace(trial.candidate, entry=EntryId(ENTRY_OF_OLD))),
+    ):
+        assert told in why(look(host, other).running)
+    host.boots(OLD, boot=NEXT_BOOT, command_line=f"BOOT_IMAGE=/vmlinuz-{NEW} {ARGUMENTS}")
+    assert f"but {OLD} runs" in why(look(host, trial).running)
+    changed_early(host)
+    bootsets.drop(host.host, trial.candidate.boot_set.fingerprint, {})
+    assert told in why(look(host, trial).running)
+
+
+def by_our_kexec(host: Debian, word: str = "00ff") -> None:
+    host.write("/boot/grub/trialboot/trial.env", format_environment({KNOWN_BY: "00ff"}))
+    line = f"BOOT_IMAGE=/vmlinuz-{NEW} {ARGUMENTS} {KEXEC_WORD}={word}"
+    host.boots(NEW, boot=NEXT_BOOT, command_line=line)
+    host.write("/proc/sys/kernel/bootloader_type", "208\n")
+
+
+def test_a_trial_that_we_staged_is_known_by_its_token(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    trial = armed_and_booted(host)
+    assert trial.candidate is not None
+    by_our_kexec(host, "another")
+    assert "started by kexec" in why(look(host, trial).running)
+    by_our_kexec(host)
+    running = look(host, trial).running
+    assert isinstance(running, Choice)
+    assert (running.entry, running.boot_set) == (TOP, trial.candidate.boot_set)
+
+
+def test_a_token_that_cannot_be_looked_up_is_not_known(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    trial = armed_and_booted(host)
+    by_our_kexec(host)
+    (tmp_path / "boot/grub/trialboot/trial.env").unlink()
+    (tmp_path / "boot/grub/trialboot/trial.env").mkdir()
+    assert "no file of 1024 bytes" in why(look(host, trial).running)
+
+
+def test_a_word_that_grub_of_ubuntu_adds_names_no_other_entry(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    host.boots(OLD, command_line=f"BOOT_IMAGE=/vmlinuz-{OLD} {ARGUMENTS} vt.handoff=7")
+    assert set_of(look(host).running).release == OLD
 
 
 # --- the whole snapshot -------------------------------------------------------------------------

@@ -39,7 +39,7 @@ from trialboot.core.menu import KNOWN_GOOD, Menu, next_entry
 from trialboot.core.node import Wish
 from trialboot.core.protection import Level, Protection
 from trialboot.core.trial import Choice, Decision, Trial
-from trialboot.errors import LoaderError, VaultError, VaultRoomError
+from trialboot.errors import LoaderError, StoreError, VaultError, VaultRoomError
 from trialboot.loaders.environment_block import EnvironmentBlock
 from trialboot.loaders.grub import Grub
 from trialboot.loaders.interface import Loader
@@ -528,6 +528,26 @@ def test_the_worker_leaves_the_record_to_the_daemon(tmp_path: Path) -> None:
     before = store.load_decision(node.host)
     pin.work(node.host)
     assert store.load_decision(node.host) == before
+
+
+@pytest.mark.parametrize(
+    ("record", "why"), [(None, "there is no record of what to do"), ("{", "decision.json")]
+)
+def test_without_a_record_nothing_is_tidied_away(
+    tmp_path: Path, record: str | None, why: str
+) -> None:
+    """It may be of a version that this worker does not know: the daemon still runs the other."""
+    node = make_node(tmp_path)
+    decide(node, keep(node))
+    pin.work(node.host)
+    kept, place = bootsets.kept(node.host), tmp_path / "var/lib/trialboot/decision.json"
+    place.unlink()
+    if record is not None:
+        place.write_text(record)
+    with pytest.raises(StoreError, match=why):
+        pin.work(node.host)
+    assert bootsets.kept(node.host) == kept
+    assert place.exists() is (record is not None)
 
 
 def test_the_worker_fails_before_it_pins_what_could_not_be_kept(tmp_path: Path) -> None:

@@ -55,6 +55,14 @@ def test_a_disk_that_takes_no_record_costs_no_outlook(
     assert "snapshot.json cannot be written" in capsys.readouterr().err
 
 
+def test_the_snapshot_worker_leaves_a_record_that_it_cannot_read(tmp_path: Path) -> None:
+    host = debian(tmp_path)
+    place = host.write("/var/lib/trialboot/decision.json", "{")
+    snapshot.work(host.host)
+    assert place.read_text() == "{"
+    assert isinstance(store.load(host.host, store.OUTLOOK, Outlook), Outlook)
+
+
 def test_the_snapshot_worker_writes_nothing_into_the_loader(tmp_path: Path) -> None:
     host = debian(tmp_path)
     before = {p: p.read_bytes() for p in (tmp_path / "boot").rglob("*") if p.is_file()}
