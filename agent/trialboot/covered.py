@@ -28,6 +28,12 @@ def second_initrd_ran(host: Host) -> bool:
     return host.exists(f"{_STATE}/second-initrd-ran")
 
 
+def left_uncovered(host: Host) -> tuple[str, ...]:
+    """Name the kept trees that the second initrd could not bind over the packages' own."""
+    kinds = ("firmware", "modules")
+    return tuple(kind for kind in kinds if host.exists(f"{_STATE}/kept-{kind}-left"))
+
+
 def _packaged(host: Host, kind: str, usual: str) -> str:
     covered = host.exists(f"{_STATE}/kept-{kind}-mounted")
     return f"{_STATE}/packaged-{kind}" if covered else usual

@@ -24,7 +24,7 @@ from trialboot.core.outlook import Outlook, Ran, Snapshot
 from trialboot.core.protection import Protection
 from trialboot.core.sentence import NOTHING_SEEN, sentence
 from trialboot.core.trial import FALLBACK, PICKED, Choice, Trial
-from trialboot.covered import second_initrd_ran
+from trialboot.covered import left_uncovered, second_initrd_ran
 from trialboot.errors import ConfigError, HostError, VaultError
 from trialboot.host import Host
 from trialboot.loaders.choice import is_controlled, loader_of
@@ -277,10 +277,15 @@ def _not_seen(
 
 
 def _not_bound(side: BootSide) -> tuple[str, ...]:
-    """Say so where the known-good runs without the second initrd that binds its trees."""
+    """Say so where the known-good runs with trees that are not known to be the kept ones."""
     asked = word_of(side.kernel.command_line, FIRMWARE_WORD)
-    if isinstance(asked, Unknown) or second_initrd_ran(side.host):
+    if isinstance(asked, Unknown):
         return ()
+    if second_initrd_ran(side.host):
+        why = "they could not be bound, and may be the packages' own (dmesg | grep trialboot)"
+        return tuple(
+            f"{kind} of the known-good that runs: {why}" for kind in left_uncovered(side.host)
+        )
     why = "its initrd runs no hook of initramfs-tools or dracut, so they may be the packages' own"
     return (f"firmware and modules of the known-good that runs: {why}",)
 

@@ -158,20 +158,34 @@ def test_a_tree_that_was_purged_is_there_all_the_same(inside: Inside, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("line", "left"),
     [
-        "",
-        f"trialboot.modules=/{KEPT}/modules/5.0.0-other",
-        "trialboot.modules=/gone/modules trialboot.firmware=/gone/firmware",
-        "trialboot.modules= trialboot.firmware=relative",
+        ("", set()),
+        (f"trialboot.modules=/{KEPT}/modules/5.0.0-other", {"modules"}),
+        (
+            "trialboot.modules=/gone/modules trialboot.firmware=/gone/firmware",
+            {"firmware", "modules"},
+        ),
+        ("trialboot.modules= trialboot.firmware=relative", set()),
     ],
 )
-def test_what_is_not_there_is_not_bound(inside: Inside, tmp_path: Path, line: str) -> None:
+def test_what_is_not_there_is_not_bound_and_that_is_left_for_the_daemon(
+    inside: Inside, tmp_path: Path, line: str, left: set[str]
+) -> None:
     root = Root(tmp_path)
     root.write(f"{TREE}/kernel/net/nic.ko", "rebuilt")
     seen = boot(inside, root, line)
     assert seen[f"host:{TREE}/kernel/net/nic.ko"] == "rebuilt"
-    assert not [name for name in seen if name.startswith("flag:")]
+    flags = {name for name in seen if name.startswith("flag:")}
+    assert flags == {f"flag:kept-{kind}-left" for kind in left}
+
+
+def test_a_firmware_folder_that_is_a_link_is_left(inside: Inside, tmp_path: Path) -> None:
+    root = Root(tmp_path)
+    (tmp_path / "lib/firmware").rename(tmp_path / "lib/elsewhere")
+    (tmp_path / "lib/firmware").symlink_to("elsewhere")
+    seen = boot(inside, root, FIRMWARE)
+    assert [name for name in seen if name.startswith("flag:")] == ["flag:kept-firmware-left"]
 
 
 def test_what_is_bound_cannot_be_written(inside: Inside, tmp_path: Path) -> None:

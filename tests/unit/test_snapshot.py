@@ -548,6 +548,9 @@ def test_a_known_good_whose_initrd_ran_no_hook_of_ours_is_told(tmp_path: Path) -
     assert look(host, trial).not_seen[0].startswith("firmware and modules of the known-good that")
     host.write("/run/trialboot/second-initrd-ran", "")
     assert "known-good" not in " ".join(look(host, trial).not_seen)
+    host.write("/run/trialboot/kept-modules-left", "")
+    told = look(host, trial).not_seen[0]
+    assert told.startswith("modules of the known-good that runs: they could not be bound")
 
 
 def test_a_rebuilt_initrd_of_the_same_kernel_is_a_candidate_and_harms_nothing_kept(
