@@ -36,7 +36,7 @@ from trialboot.loaders.choice import loader_of
 from trialboot.loaders.interface import Loader
 from trialboot.workers import oneshot
 from trialboot.writers import aptprotection, contentcache, store
-from trialboot.writers.vault import bootsets, covers, moduletrees, parts
+from trialboot.writers.vault import bootsets, covers, moduletrees, ownfiles, parts
 from trialboot.writers.vault.bootsets import Sources
 
 _UNPACKED: Final = f"{store.STATE}/unpacked"
@@ -50,6 +50,7 @@ def work(host: Host) -> None:
         raise LoaderError(loader.why)
     cache = contentcache.load(host)
     known = dict(cache)
+    _own_initrds(host)
     for action in takewhile(lambda action: isinstance(action, PIN_ACTIONS), decision.todo):
         perform(host, loader, action, cache)
     _forget_old_sets(host, decision.trial, cache)
@@ -69,6 +70,14 @@ def _forget_old_sets(host: Host, trial: Trial, cache: Cache) -> None:
             # Tidying never fails the work: what is left over now goes the next time.
             with suppress(VaultError):
                 bootsets.drop(host, fingerprint, cache)
+
+
+def _own_initrds(host: Host) -> None:
+    """Take kept initrds off the files of a dracut that is new here, as long as they are whole."""
+    for fingerprint in bootsets.kept(host):
+        # Nothing waits for it: what is no longer whole is told by whoever needs it.
+        with suppress(VaultError):
+            ownfiles.own_initrds(host, fingerprint)
 
 
 def perform(host: Host, loader: Loader, action: Action, cache: Cache) -> None:

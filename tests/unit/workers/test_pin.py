@@ -494,6 +494,25 @@ def test_the_worker_arms_a_trial_and_may_be_run_again(tmp_path: Path) -> None:
     assert boots(node) == KNOWN_GOOD
 
 
+def test_the_worker_takes_all_kept_initrds_off_the_files_of_a_new_dracut(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    wanted = keep(node)
+    perform(node, wanted)
+    kept = tmp_path / "boot/trialboot" / wanted.boot_set.fingerprint / "initrd.img"
+    host_file = tmp_path / "boot/initrd.img-6.1.0-56-amd64"
+    decide(node, ForgetOnce())
+    pin.work(node.host)
+    assert kept.samefile(host_file)
+    node.write("/usr/sbin/dracut", "")
+    pin.work(node.host)
+    host_file.write_text("what dracut wrote in place")
+    bootsets.verify(node.host, wanted.boot_set.fingerprint)
+    kept.unlink()
+    kept.hardlink_to(host_file)
+    pin.work(node.host)  # damaged by now: left alone
+    assert kept.samefile(host_file)
+
+
 def test_the_worker_stops_at_the_first_action_that_is_not_its_own(tmp_path: Path) -> None:
     node = make_node(tmp_path)
     decide(node, ForgetOnce(), Tell(WISH), BootOnce(EntryId(OLD)))

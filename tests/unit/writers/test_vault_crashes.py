@@ -13,7 +13,7 @@ from trialboot.core.actions import Keep, PinKnownGood
 from trialboot.core.bootset import BootSet, initrd_identity, tree_identity
 from trialboot.loaders.grub import Grub
 from trialboot.workers import pin
-from trialboot.writers.vault import bootsets
+from trialboot.writers.vault import bootsets, ownfiles
 from trialboot.writers.vault.bootsets import Sources
 
 RELEASE, NEW = "6.1.0-56-amd64", "6.12.117-amd64"
@@ -83,6 +83,36 @@ def test_keeping(tmp_path: Path) -> None:
 def test_keeping_by_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse_links(monkeypatch)
     assert cut_everywhere(tmp_path, keep) > 20
+
+
+def test_keeping_with_dracut(tmp_path: Path) -> None:
+    def act(made: Made) -> None:
+        made[0].write("/usr/bin/dracut", "")
+        keep(made)
+
+    assert cut_everywhere(tmp_path, act) > 20
+
+
+def test_taking_kept_initrds_off_the_files_of_dracut(tmp_path: Path) -> None:
+    """What is kept is whole at every instant: it is what the menu boots."""
+    for effects in range(2000):
+        made = make(tmp_path / str(effects))
+        node, boot_set, _ = made
+        keep(made)
+        node.write("/usr/bin/dracut", "")
+        try:
+            with power_for(effects, node.root):
+                ownfiles.own_initrds(node.host, boot_set.fingerprint)
+        except PowerCutError:
+            assert bootsets.kept(node.host) == (boot_set.fingerprint,)
+            assert_whole(node)
+            keep(made)
+            assert ownfiles.shared_initrds(node.host, boot_set.fingerprint) == ()
+            assert not list(node.root.rglob(".*.draft"))
+        else:
+            assert effects > 2
+            return
+    raise AssertionError("it never came to an end")
 
 
 def test_keeping_anew_what_was_damaged(tmp_path: Path) -> None:

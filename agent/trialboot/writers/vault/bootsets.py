@@ -24,9 +24,11 @@ from trialboot.writers.vault.layout import (
     kept_modules,
     remove_folder,
     sync_file_system,
+    writes_over_initrds,
 )
 from trialboot.writers.vault.manifest import Manifest
 from trialboot.writers.vault.moduletrees import forget_restored, sweep_modules
+from trialboot.writers.vault.ownfiles import own_initrds
 from trialboot.writers.vault.parts import SECOND, boot_folder, check, read_manifest, tree_folder
 
 INITRAMFS: Final = "/usr/lib/trialboot/initramfs"
@@ -55,6 +57,7 @@ def keep(host: Host, boot_set: BootSet, sources: Sources, cache: Cache | None = 
     if fingerprint in kept(host):
         with suppress(VaultError):
             verify(host, fingerprint)
+            own_initrds(host, fingerprint)
             return
     try:
         _build(host, boot_set, sources, {} if cache is None else cache)
@@ -126,7 +129,7 @@ def _build(host: Host, boot_set: BootSet, sources: Sources, cache: Cache) -> Non
     boot, tree = _drafts(host, boot_set.fingerprint)
     boot.mkdir(parents=True, mode=0o700)
     (tree / "firmware").mkdir(parents=True)
-    bring(host, boot_sets(host), _boot_files(host, sources, boot), cache)
+    _bring_boot_files(host, sources, boot, cache)
     # A host without any firmware may lack the folder: what is kept is that there is none.
     if sources.firmware and host.exists(sources.firmware):
         bring_tree(host, host.path(sources.firmware), tree / "firmware", cache)
@@ -148,10 +151,12 @@ def _build(host: Host, boot_set: BootSet, sources: Sources, cache: Cache) -> Non
         _put(draft, draft.with_name(boot_set.fingerprint))
 
 
-def _boot_files(host: Host, sources: Sources, boot: Path) -> list[tuple[Path, Path]]:
+def _bring_boot_files(host: Host, sources: Sources, boot: Path, cache: Cache) -> None:
     names = (KERNEL, *initrd_names(len(sources.initrds)))
     files = zip((sources.kernel, *sources.initrds), names, strict=True)
-    return [(host.path(source), boot / name) for source, name in files]
+    pairs = [(host.path(source), boot / name) for source, name in files]
+    linked = 1 if writes_over_initrds(host) else len(pairs)
+    bring(host, boot_sets(host), pairs[:linked], cache, copied=pairs[linked:])
 
 
 def _second_initrd(host: Host, boot: Path, sources: Sources) -> str:
