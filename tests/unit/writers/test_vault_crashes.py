@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.loaders.host_folder import Node, PowerCutError, make_node, power_for
 from trialboot.content import file_sha256, is_module, read_tree
-from trialboot.core.actions import Keep, PinKnownGood
+from trialboot.core.actions import Keep, Mend, PinKnownGood
 from trialboot.core.bootset import BootSet, initrd_identity, tree_identity
 from trialboot.loaders.grub import Grub
 from trialboot.workers import pin
@@ -134,6 +134,35 @@ def test_keeping_anew_what_was_damaged(tmp_path: Path) -> None:
         else:
             return
     raise AssertionError("it never came to an end")
+
+
+def test_mending_loses_nothing_that_is_in_the_vault_alone(tmp_path: Path) -> None:
+    """The kernel is the host's, the initrds are kept and nowhere else."""
+    for effects in range(2000):
+        node, good, sources = make(tmp_path / str(effects))
+        grub = Grub(node.host)
+        bootsets.keep(node.host, good, sources)
+        pin.perform(node.host, grub, PinKnownGood(good), {})
+        (node.root / "boot/trialboot" / good.fingerprint / "vmlinuz").unlink()
+        for path in sources.initrds:
+            node.write(f"{path}.new", "rebuilt").replace(node.root / path.lstrip("/"))
+        try:
+            with power_for(effects, node.root):
+                pin.perform(node.host, grub, Mend(good), {})
+        except PowerCutError:
+            pin.perform(node.host, grub, Mend(good), {})
+            assert_mended(node, grub, good)
+        else:
+            assert_mended(node, grub, good)
+            return
+    raise AssertionError("it never came to an end")
+
+
+def assert_mended(node: Node, grub: Grub, good: BootSet) -> None:
+    assert bootsets.kept(node.host) == (good.fingerprint,)
+    assert grub.state().known_good == good.fingerprint
+    assert_whole(node)
+    assert not list(node.root.rglob(".*.draft"))
 
 
 def test_dropping(tmp_path: Path) -> None:
