@@ -39,6 +39,14 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def cached_sha256(path: Path, cache: Cache) -> str:
+    """Do so, but where the cache knows the file as it is now. Raises `OSError`."""
+    key = _key(path.stat())
+    if key not in cache:
+        cache[key] = file_sha256(path)
+    return cache[key]
+
+
 def part_sha256(path: Path, offset: int, size: int) -> str:
     """Hash so many bytes of a file from there on. Raises `OSError`, also where it has fewer."""
     digest = hashlib.sha256()

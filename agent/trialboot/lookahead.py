@@ -32,7 +32,7 @@ from trialboot.loaders.interface import Loader
 from trialboot.readers import bootmenu, initrd, modules
 from trialboot.snapshot import guarded
 from trialboot.whatran import what_ran
-from trialboot.writers.vault import layout, moduletrees, parts
+from trialboot.writers.vault import layout, moduletrees, ownfiles, parts
 
 
 def look_ahead(
@@ -312,6 +312,7 @@ def _damage(side: BootSide, trial: Trial, base: BootDetail | Unknown) -> tuple[s
         why
         for why in (
             *_other_files(side, good),
+            *_shared_initrds(side, good),
             _other_firmware(side, good, base),
             _other_modules(side, good),
             _lost_modules(side, good),
@@ -336,6 +337,15 @@ def _other_file(side: BootSide, path: str, identity: str) -> str:
     # What cannot be read now is not known to be damaged.
     changed = isinstance(found, str) and found != identity
     return f"{path} is not what was kept" if changed else ""
+
+
+def _shared_initrds(side: BootSide, good: BootSet) -> tuple[str, ...]:
+    """Name what the next run of dracut would damage: it is mended before, while it is whole."""
+    shared = guarded(lambda: ownfiles.shared_initrds(side.host, good.fingerprint))
+    paths = () if isinstance(shared, Unknown) else shared
+    return tuple(
+        f"the kept {path.name} has another name, and dracut writes over it" for path in paths
+    )
 
 
 def _other_firmware(side: BootSide, good: BootSet, base: BootDetail | Unknown) -> str:

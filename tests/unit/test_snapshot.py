@@ -35,7 +35,7 @@ from trialboot.core.protection import Protection
 from trialboot.core.trial import Choice, Phase, Trial
 from trialboot.errors import HostError, LoaderError, StoreError
 from trialboot.writers import contentcache
-from trialboot.writers.vault import bootsets, parts
+from trialboot.writers.vault import bootsets, ownfiles, parts
 from trialboot.writers.vault.bootsets import Sources
 
 NOTHING: Final = "The next boot changes nothing that could be seen."
@@ -583,6 +583,19 @@ def test_kept_modules_that_were_written_in_place_are_damage(tmp_path: Path) -> N
     with (tmp_path / f"lib/modules/{OLD}/kernel/bnx2.ko").open("ab") as file:
         file.write(b"in place")
     assert look(host, trial).damage[0] == "the kept modules are not what was kept"
+
+
+def test_a_kept_initrd_that_dracut_would_write_over_is_damage_before_it_does(
+    tmp_path: Path,
+) -> None:
+    host = debian(tmp_path)
+    good, trial = pinned(host)
+    boot_kept(host, good.fingerprint)
+    host.write("/usr/bin/dracut", "")
+    shared = "the kept initrd.img has another name, and dracut writes over it"
+    assert look(host, trial).damage == (shared, NO_ENTRY)
+    ownfiles.own_initrds(host.host, good.fingerprint)
+    assert look(host, trial).damage == (NO_ENTRY,)
 
 
 # --- the cache ----------------------------------------------------------------------------------

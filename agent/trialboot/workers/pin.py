@@ -7,7 +7,8 @@ again, it performs them again.
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from itertools import takewhile
 from typing import Final
 
@@ -27,16 +28,17 @@ from trialboot.core.actions import (
 )
 from trialboot.core.bootset import BootSet, shown
 from trialboot.core.facts import Unknown
-from trialboot.core.menu import KNOWN_GOOD, Menu, MenuEntry, next_entry
-from trialboot.core.trial import Choice, Decision, Trial
+from trialboot.core.menu import KNOWN_GOOD, Menu, MenuEntry, next_entry, wanted_entry
+from trialboot.core.trial import Choice, Decision, Phase, Trial
 from trialboot.core.uki import UnifiedImage
 from trialboot.errors import HostError, LoaderError, StoreError, VaultError, VaultRoomError
 from trialboot.host import Host
 from trialboot.loaders.choice import loader_of
+from trialboot.loaders.entries import check_bootable
 from trialboot.loaders.interface import Loader
 from trialboot.workers import oneshot
 from trialboot.writers import aptprotection, contentcache, store
-from trialboot.writers.vault import bootsets, covers, moduletrees, parts
+from trialboot.writers.vault import bootsets, covers, moduletrees, ownfiles, parts, remains
 from trialboot.writers.vault.bootsets import Sources
 
 _UNPACKED: Final = f"{store.STATE}/unpacked"
@@ -53,8 +55,9 @@ def work(host: Host) -> None:
         raise LoaderError(loader.why)
     cache = contentcache.load(host)
     known = dict(cache)
+    _own_initrds(host)
     for action in takewhile(lambda action: isinstance(action, PIN_ACTIONS), decision.todo):
-        perform(host, loader, action, cache)
+        _perform_decided(host, loader, decision.trial, action, cache)
     _forget_old_sets(host, decision.trial, cache)
     if cache != known:
         # Only speed is lost without it.
@@ -72,6 +75,28 @@ def _forget_old_sets(host: Host, trial: Trial, cache: Cache) -> None:
             # Tidying never fails the work: what is left over now goes the next time.
             with suppress(VaultError):
                 bootsets.drop(host, fingerprint, cache)
+
+
+def _own_initrds(host: Host) -> None:
+    """Take kept initrds off the files of a dracut that is new here, as long as they are whole."""
+    for fingerprint in bootsets.kept(host):
+        # Nothing waits for it: what is no longer whole is told by whoever needs it.
+        with suppress(VaultError):
+            ownfiles.own_initrds(host, fingerprint)
+
+
+def _perform_decided(
+    host: Host, loader: Loader, trial: Trial, action: Action, cache: Cache
+) -> None:
+    """Perform one action; where no trial is on, a default that is lost for good is given back."""
+    try:
+        perform(host, loader, action, cache)
+    except VaultError as error:
+        # Else the host's own default may be what failed here, or what is being tried.
+        at_rest = trial.phase is Phase.STEADY and not trial.condemned
+        if not isinstance(action, Mend) or not at_rest:
+            raise
+        raise VaultError(f"{error}{_give_back(host, loader)}") from error
 
 
 def perform(host: Host, loader: Loader, action: Action, cache: Cache) -> None:
@@ -184,14 +209,100 @@ def _pin(host: Host, loader: Loader, boot_set: BootSet) -> None:
 
 def _mend(host: Host, loader: Loader, boot_set: BootSet, cache: Cache) -> None:
     """Put back what the known-good has lost; what is kept of it is checked by hash first."""
-    bootsets.verify(host, boot_set.fingerprint)
-    try:
+    _make_whole(host, loader, boot_set, cache)
+    with ExitStack() as each:
+        # One does not wait for the other: a known-good without its modules still has its initrd.
+        each.callback(_boot_kept, host, loader, boot_set)
+        each.callback(ownfiles.own_initrds, host, boot_set.fingerprint)
         told = moduletrees.restore_modules(host, boot_set, cache)
         if told:
             sys.stderr.write(f"{told}\n")
-    finally:
-        # One does not wait for the other: a known-good without its modules still has its initrd.
-        _boot_kept(host, loader, boot_set)
+
+
+def _make_whole(host: Host, loader: Loader, boot_set: BootSet, cache: Cache) -> None:
+    """Make sure that a boot set is kept whole; a damaged one is kept anew."""
+    bootsets.settle(host)
+    try:
+        bootsets.verify(host, boot_set.fingerprint)
+    except VaultError as error:
+        sys.stderr.write(f"{error}: the boot set {shown(boot_set.fingerprint)} is kept anew\n")
+        _keep_anew(host, loader, boot_set, cache, str(error))
+        bootsets.verify(host, boot_set.fingerprint)
+
+
+def _keep_anew(host: Host, loader: Loader, boot_set: BootSet, cache: Cache, why: str) -> None:
+    """Keep a boot set anew: of each part what the vault still has, else what the host has of it.
+
+    Raises `VaultError`; then what there is of it stays.
+    """
+    read: Cache = {}
+    lost = _keep_remains(host, loader, boot_set, None, read)
+    for entry in loader.state().entries if lost else ():
+        if not _keep_remains(host, loader, boot_set, entry, read):
+            lost = ""
+            break
+    if lost:
+        raise VaultError(
+            f"the boot set {shown(boot_set.fingerprint)} cannot be mended: {why}, and this host "
+            f"has its {lost} no more: «trialboot observe», and «trialboot arm» once the host's "
+            "own entry runs"
+        )
+    cache.update(read)
+
+
+def _keep_remains(
+    host: Host, loader: Loader, boot_set: BootSet, entry: MenuEntry | None, read: Cache
+) -> str:
+    """Keep a boot set anew with the files of an entry; say what is in none of both, else empty."""
+    with ExitStack() as unpacked:
+        try:
+            files = unpacked.enter_context(_files_of(host, entry)) if entry else [""]
+        except (VaultError, OSError) as error:
+            return str(error)
+        places = (
+            remains.kept_sources(host, boot_set),
+            _sources(host, files, boot_set.release),
+        )
+        sources = remains.remaining(host, boot_set, places, read)
+        if isinstance(sources, Unknown):
+            return sources.why
+        _keep_with_room(host, loader, boot_set, sources, read)
+    return ""
+
+
+def _give_back(host: Host, loader: Loader) -> str:
+    """Give the host its own default back where ours names a file that is gone; say what is so.
+
+    A menu that waits for somebody is worse than a boot without a trial; but only a default that
+    is on disk is any better.
+    """
+    try:
+        menu = replace(loader.state(), once="")
+        if not _defaults_to_nothing(host, menu):
+            return ""
+        own = _own_default(host, menu)
+        loader.forget_once()
+        loader.remove()
+    except LoaderError as error:
+        return f"; the default names a file that is gone, and stays: {error}"
+    return f"; until then the boot loader is the host's own again, with «{own.entry}»"
+
+
+def _defaults_to_nothing(host: Host, menu: Menu) -> bool:
+    default = next_entry(menu)
+    if isinstance(default, Unknown) or default.entry.entry != KNOWN_GOOD:
+        return False
+    places = [host_path(host, file) for file in (default.entry.kernel, *default.entry.initrds)]
+    return any(isinstance(place, Unknown) for place in places)
+
+
+def _own_default(host: Host, menu: Menu) -> MenuEntry:
+    """Give what the host boots without us, if all its files are there. Raises `LoaderError`."""
+    own = wanted_entry(menu)
+    if isinstance(own, Unknown):
+        raise LoaderError(own.why)
+    check_bootable(host, own.entry)
+    return own.entry
 
 
 def _secure(host: Host, loader: Loader, boot_set: BootSet) -> None:

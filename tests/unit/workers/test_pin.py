@@ -18,7 +18,7 @@ from tests.unit.boot_hosts import (
     image_parts,
 )
 from tests.unit.loaders.host_folder import OLD, SIMPLE, Node, make_node
-from trialboot.bootfiles import read_menu
+from trialboot.bootfiles import host_path, read_menu
 from trialboot.content import file_sha256, is_module, read_tree
 from trialboot.core.actions import (
     Action,
@@ -35,10 +35,10 @@ from trialboot.core.actions import (
 from trialboot.core.bootset import BootSet, KeptBoot, initrd_identity, tree_identity
 from trialboot.core.facts import BootId, EntryId, Unknown
 from trialboot.core.grub import format_environment
-from trialboot.core.menu import KNOWN_GOOD, Menu, next_entry
+from trialboot.core.menu import KNOWN_GOOD, Menu, next_entry, wanted_entry
 from trialboot.core.node import Wish
 from trialboot.core.protection import Level, Protection
-from trialboot.core.trial import Choice, Decision, Trial
+from trialboot.core.trial import Choice, Condemned, Decision, Phase, Trial
 from trialboot.errors import LoaderError, StoreError, VaultError, VaultRoomError
 from trialboot.loaders.environment_block import EnvironmentBlock
 from trialboot.loaders.grub import Grub
@@ -351,7 +351,8 @@ def test_no_rollback_where_the_entry_names_files_that_are_not_there(tmp_path: Pa
 
 # --- modules, and what apt is told --------------------------------------------------------------
 
-TREE = "lib/modules/6.1.0-56-amd64"
+OLD_RELEASE = "6.1.0-56-amd64"
+TREE = f"lib/modules/{OLD_RELEASE}"
 APT = "etc/apt/apt.conf.d"
 PROTECTED = f"{APT}/02trialboot-known-good"
 
@@ -418,6 +419,138 @@ def test_mending_puts_modules_entry_and_default_back_and_may_be_done_twice(
     assert capsys.readouterr().err == f"/{TREE} was gone and is put back: 1 modules\n"
 
 
+def kept_files(node: Node, boot_set: BootSet) -> dict[str, bytes]:
+    """Give what is kept of a boot set, by path."""
+    roots = ("boot/trialboot", "usr/lib/trialboot/kept")
+    folders = [node.root / root / boot_set.fingerprint for root in roots]
+    files = (path for folder in folders for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(node.root).as_posix(): path.read_bytes() for path in files}
+
+
+def cut_short(path: Path) -> None:
+    """Damage a file, and no other that it may be linked to."""
+    path.unlink()
+    path.write_text("cut")
+
+
+def remove_all(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("boot/trialboot/{}/vmlinuz", Path.unlink),
+        ("boot/trialboot/{}/vmlinuz", cut_short),
+        ("boot/trialboot/{}/initrd.img", Path.unlink),
+        ("boot/trialboot/{}/initrd.img", cut_short),
+        ("boot/trialboot/{}/firmware.cpio", cut_short),
+        ("boot/trialboot/{}/manifest.json", Path.unlink),
+        ("boot/trialboot/{}", remove_all),
+        ("usr/lib/trialboot/kept/{}", remove_all),
+        (f"usr/lib/trialboot/kept/{{}}/modules/{OLD_RELEASE}/kernel/toy.ko", cut_short),
+        ("usr/lib/trialboot/kept/{}/firmware/nic/fw.bin", Path.unlink),
+    ],
+)
+def test_damaged_files_of_the_known_good_are_kept_anew_from_the_hosts(
+    tmp_path: Path, name: str, damage: Callable[[Path], None]
+) -> None:
+    node = make_node(tmp_path)
+    wanted = keep_with_modules(node)
+    fingerprint = wanted.boot_set.fingerprint
+    perform(node, wanted)
+    damage(tmp_path / name.format(fingerprint))
+    with pytest.raises(VaultError):
+        bootsets.verify(node.host, fingerprint)
+    for _ in range(2):
+        assert perform(node, Mend(wanted.boot_set)) == [
+            ("install", parts.boot_files(node.host, fingerprint)),
+            ("make_default", KNOWN_GOOD),
+        ]
+        bootsets.verify(node.host, fingerprint)
+    assert (tmp_path / layout.modules_of(wanted.boot_set).lstrip("/") / "kernel/toy.ko").exists()
+    assert not list(tmp_path.rglob(".*.draft"))
+
+
+def test_what_is_whole_in_the_vault_is_taken_where_the_host_has_something_else_by_now(
+    tmp_path: Path,
+) -> None:
+    node = make_node(tmp_path)
+    wanted = keep_with_modules(node)
+    perform(node, wanted)
+    replaced = (f"/boot/initrd.img-{OLD_RELEASE}", "/lib/firmware/nic/fw.bin", f"/{TREE}/new.ko")
+    for path in replaced:
+        node.write(f"{path}.new", "of the next packages").replace(tmp_path / path.lstrip("/"))
+    before = kept_files(node, wanted.boot_set)
+    kept = tmp_path / "boot/trialboot" / wanted.boot_set.fingerprint
+    (kept / "vmlinuz").unlink()
+    assert ("make_default", KNOWN_GOOD) in perform(node, Mend(wanted.boot_set))
+    after = kept_files(node, wanted.boot_set)
+    manifest = (kept / "manifest.json").relative_to(tmp_path).as_posix()
+    assert {**after, manifest: before[manifest]} == before
+    (kept / "initrd.img").unlink()
+    with pytest.raises(VaultError, match="this host has its initrd no more"):
+        perform(node, Mend(wanted.boot_set))
+    assert (kept / "vmlinuz").exists()
+
+
+def test_all_that_is_lost_is_named(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    wanted = keep_with_modules(node)
+    perform(node, wanted)
+    for folder in ("boot/trialboot", "usr/lib/trialboot/kept"):
+        shutil.rmtree(tmp_path / folder / wanted.boot_set.fingerprint)
+    for path in (f"boot/vmlinuz-{OLD_RELEASE}", "lib/firmware/nic/fw.bin", f"{TREE}/modules.dep"):
+        cut_short(tmp_path / path)
+    cut_short(tmp_path / TREE / "kernel/toy.ko")
+    told = "its kernel, initrd, firmware files, module tree no more"
+    with pytest.raises(VaultError, match=told):
+        perform(node, Mend(wanted.boot_set))
+
+
+def test_that_modules_were_put_back_stays_known_of_a_boot_set_that_is_kept_anew(
+    tmp_path: Path,
+) -> None:
+    node = make_node(tmp_path)
+    wanted = keep_with_modules(node)
+    node.write("/proc/sys/kernel/osrelease", "other")
+    perform(node, wanted)
+    shutil.rmtree(tmp_path / TREE)
+    perform(node, Mend(wanted.boot_set))
+    (tmp_path / "boot/trialboot" / wanted.boot_set.fingerprint / "vmlinuz").unlink()
+    perform(node, Mend(wanted.boot_set))
+    (tmp_path / f"boot/vmlinuz-{OLD_RELEASE}").unlink()
+    bootsets.drop(node.host, wanted.boot_set.fingerprint)
+    assert not (tmp_path / TREE).exists()
+
+
+def test_mending_gives_up_the_generation_before_where_room_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = make_node(tmp_path)
+    wanted, older = keep_with_modules(node), node.boot_set(NEW)
+    perform(node, wanted, Keep(older, EntryId(SIMPLE)))
+    (tmp_path / "boot/trialboot" / wanted.boot_set.fingerprint / "vmlinuz").unlink()
+    full_disk(node, monkeypatch, older.fingerprint)
+    perform(node, Mend(wanted.boot_set))
+    assert bootsets.kept(node.host) == (wanted.boot_set.fingerprint,)
+
+
+def test_where_no_room_can_be_made_what_is_damaged_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = make_node(tmp_path)
+    wanted = keep_with_modules(node)
+    perform(node, wanted)
+    (tmp_path / "boot/trialboot" / wanted.boot_set.fingerprint / "vmlinuz").unlink()
+    left = kept_files(node, wanted.boot_set)
+    full_disk(node, monkeypatch, wanted.boot_set.fingerprint)
+    loader = Recorder(node)
+    with pytest.raises(VaultRoomError, match="the vault needs 1 MiB, /boot has 0 MiB free"):
+        pin.perform(node.host, loader, Mend(wanted.boot_set), {})
+    assert (loader.done, kept_files(node, wanted.boot_set)) == ([], left)
+
+
 def test_what_is_damaged_mends_nothing(tmp_path: Path) -> None:
     node = make_node(tmp_path)
     wanted = keep_with_modules(node)
@@ -425,10 +558,14 @@ def test_what_is_damaged_mends_nothing(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / TREE)
     (tmp_path / layout.modules_of(wanted.boot_set).lstrip("/") / "kernel/toy.ko").unlink()
     loader = Recorder(node)
-    with pytest.raises(VaultError, match="module tree"):
+    left = kept_files(node, wanted.boot_set)
+    told = "module tree is not what .* this host has its module tree no more: «trialboot observe»"
+    with pytest.raises(VaultError, match=told):
         pin.perform(node.host, loader, Mend(wanted.boot_set), {})
     assert loader.done == []
     assert not (tmp_path / TREE).exists()
+    assert kept_files(node, wanted.boot_set) == left
+    assert not list(tmp_path.rglob(".*.draft"))
 
 
 def test_entry_and_default_are_mended_even_where_modules_cannot_be(tmp_path: Path) -> None:
@@ -492,6 +629,141 @@ def test_the_worker_arms_a_trial_and_may_be_run_again(tmp_path: Path) -> None:
     decide(node, ForgetOnce())
     pin.work(node.host)
     assert boots(node) == KNOWN_GOOD
+
+
+def lose_kernel(node: Node, good: BootSet) -> None:
+    """Remove the known-good's kernel wherever it is."""
+    (node.root / "boot/trialboot" / good.fingerprint / "vmlinuz").unlink()
+    (node.root / f"boot/vmlinuz-{OLD_RELEASE}").unlink()
+
+
+def mend(node: Node, trial: Trial) -> str:
+    """Run the worker on a decision to mend; give its trouble."""
+    assert trial.known_good is not None
+    store.save_decision(node.host, Decision(trial=trial, todo=(Mend(trial.known_good),)))
+    with pytest.raises(VaultError) as trouble:
+        pin.work(node.host)
+    return str(trouble.value)
+
+
+def test_a_default_whose_kernel_is_lost_for_good_is_given_back_to_the_host(
+    tmp_path: Path,
+) -> None:
+    node = make_node(tmp_path)
+    good = pinned(node)
+    kernel = (tmp_path / f"boot/vmlinuz-{OLD_RELEASE}").read_text()
+    lose_kernel(node, good)
+    assert boots(node) == KNOWN_GOOD
+    trial = Trial(known_good=good, pinned=True)
+    again = f"until then the boot loader is the host's own again, with «{SIMPLE}»"
+    told = mend(node, trial)
+    assert "has its kernel no more: «trialboot observe», and «trialboot arm»" in told
+    assert told.endswith(again)
+    for _ in range(2):
+        assert (boots(node), Grub(node.host).state().known_good) == (SIMPLE, "")
+        assert again not in mend(node, trial)
+    node.write(f"/boot/vmlinuz-{OLD_RELEASE}", kernel)  # its package was installed again
+    node.write(f"/{TREE}/modules.dep", "")
+    pin.work(node.host)
+    assert boots(node) == KNOWN_GOOD
+    bootsets.verify(node.host, good.fingerprint)
+
+
+@pytest.mark.parametrize("make", [controlled_fedora, controlled_systemd_boot])
+def test_other_loaders_give_a_lost_default_back_too(
+    tmp_path: Path, make: Callable[[Path], BootHost]
+) -> None:
+    host = make(tmp_path).host
+    menu = read_menu(host)
+    assert isinstance(menu, Menu)
+    own = wanted_entry(menu)
+    assert not isinstance(own, Unknown)
+    entry = next(known for known in menu.entries if known.kernel and known != own.entry)
+    places = [host_path(host, path) for path in (entry.kernel, *entry.initrds)]
+    files = [host.path(place) for place in places if isinstance(place, str)]
+    good = BootSet(
+        release="6",
+        kernel=file_sha256(files[0]),
+        initrd=file_sha256(files[1]),
+        modules="",
+        firmware=tree_identity(read_tree(tmp_path / "lib/firmware")),
+        command_line=entry.arguments,
+    )
+    store.save_decision(
+        host,
+        Decision(trial=Trial(known_good=good), todo=(Keep(good, entry.entry), PinKnownGood(good))),
+    )
+    pin.work(host)
+    # Not the kernel: an entry that lacks it is not even in the menu of systemd-boot.
+    files[1].unlink()
+    host.path(parts.boot_files(host, good.fingerprint).initrds[0]).unlink()
+    store.save_decision(host, Decision(trial=Trial(known_good=good), todo=(Mend(good),)))
+    with pytest.raises(VaultError, match=f"the host's own again, with «{own.entry.entry}»"):
+        pin.work(host)
+    menu = read_menu(host)
+    assert isinstance(menu, Menu)
+    found = next_entry(menu)
+    assert not isinstance(found, Unknown)
+    assert (found.entry.entry, menu.known_good) == (own.entry.entry, "")
+
+
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.STEADY])
+def test_nothing_is_given_back_while_the_hosts_own_default_is_tried_or_has_failed(
+    tmp_path: Path, phase: Phase
+) -> None:
+    node = make_node(tmp_path)
+    good = pinned(node)
+    lose_kernel(node, good)
+    assert "host's own again" not in mend(node, Trial(known_good=good, pinned=True, phase=phase))
+    failed = Condemned(fingerprint=good.fingerprint, release="6", why="worse", at="t", reasons=())
+    mend(node, Trial(known_good=good, pinned=True, condemned=(failed,)))
+    assert boots(node) == KNOWN_GOOD
+
+
+def test_a_default_that_is_damaged_and_there_is_left(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    good = pinned(node)
+    lose_kernel(node, good)
+    node.write(f"/boot/trialboot/{good.fingerprint}/vmlinuz", "damaged")
+    assert "host's own again" not in mend(node, Trial(known_good=good, pinned=True))
+    assert boots(node) == KNOWN_GOOD
+
+
+def test_nothing_is_given_back_to_a_default_that_is_not_on_disk_either(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    good = pinned(node)
+    lose_kernel(node, good)
+    (tmp_path / f"boot/initrd.img-{NEW}").unlink()
+    told = mend(node, Trial(known_good=good, pinned=True))
+    assert f"names a file that is gone, and stays: «{SIMPLE}» cannot boot: /initrd.img" in told
+    assert boots(node) == KNOWN_GOOD
+    node.write(f"/boot/initrd.img-{NEW}", "initrd")
+    node.mkconfig.host_default = "1st"
+    menu = node.host.read_text("/boot/grub/grub.cfg").replace(
+        "host_default='0'", "host_default='1st'"
+    )
+    node.write("/boot/grub/grub.cfg", menu)
+    assert "digit" in mend(node, Trial(known_good=good, pinned=True))
+    assert boots(node) == KNOWN_GOOD
+
+
+def test_the_worker_takes_all_kept_initrds_off_the_files_of_a_new_dracut(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    wanted = keep(node)
+    perform(node, wanted)
+    kept = tmp_path / "boot/trialboot" / wanted.boot_set.fingerprint / "initrd.img"
+    host_file = tmp_path / "boot/initrd.img-6.1.0-56-amd64"
+    decide(node, ForgetOnce())
+    pin.work(node.host)
+    assert kept.samefile(host_file)
+    node.write("/usr/sbin/dracut", "")
+    pin.work(node.host)
+    host_file.write_text("what dracut wrote in place")
+    bootsets.verify(node.host, wanted.boot_set.fingerprint)
+    kept.unlink()
+    kept.hardlink_to(host_file)
+    pin.work(node.host)  # damaged by now: left alone
+    assert kept.samefile(host_file)
 
 
 def test_the_worker_stops_at_the_first_action_that_is_not_its_own(tmp_path: Path) -> None:
@@ -647,6 +919,11 @@ def test_the_parts_of_a_unified_image_are_kept_as_files(tmp_path: Path) -> None:
     assert (menu.known_good, menu.default_spec) == (wanted.fingerprint, KNOWN_GOOD)
     ours = next(entry for entry in menu.entries if entry.entry == KNOWN_GOOD)
     assert ours.arguments.startswith("root=UUID=a ro trialboot.boot=")
+    (kept / "vmlinuz").unlink()
+    with pytest.raises(VaultError, match="install its kernel's package again"):  # the modules
+        pin.perform(made.host, loader, Mend(wanted), {})
+    assert (kept / "vmlinuz").read_bytes() == b"kernel"
+    assert not (tmp_path / "var/lib/trialboot/unpacked").exists()
     other = replace(wanted, release="7.2")
     secure = f"{EFIVARS}/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
     made.write(secure, b"\6\0\0\0\1")

@@ -21,7 +21,7 @@ from trialboot.core.bootset import (
 )
 from trialboot.core.facts import Tree, Unknown
 from trialboot.errors import VaultError, VaultRoomError
-from trialboot.writers.vault import bootsets, layout, moduletrees, parts, room
+from trialboot.writers.vault import bootsets, layout, moduletrees, ownfiles, parts, room
 from trialboot.writers.vault.bootsets import Sources
 
 
@@ -52,6 +52,81 @@ def test_a_boot_set_is_kept_as_links_and_read_back(tmp_path: Path) -> None:
     assert bootsets.load(node.host, fingerprint) == node.boot_set()
     bootsets.verify(node.host, fingerprint)
     assert leftovers(node) == []
+
+
+# --- dracut writes over the old initrd ----------------------------------------------------------
+
+
+def run_dracut(root: Path, content: str = "the next initrd") -> None:
+    """Do what dracut ends with: cp(1) onto the file that is there."""
+    with (root / "boot/initrd.img-6.1.0-56-amd64").open("w", encoding="utf-8") as file:
+        file.write(content)
+
+
+@pytest.mark.parametrize("place", ["usr/bin/dracut", "usr/sbin/dracut", "sbin/dracut"])
+def test_where_dracut_is_a_kept_initrd_is_a_copy(tmp_path: Path, place: str) -> None:
+    node = make_node(tmp_path)
+    node.write(place, "")
+    fingerprint = kept(node)
+    run_dracut(tmp_path)
+    bootsets.verify(node.host, fingerprint)
+    folder = folder_of(node, fingerprint)
+    assert (folder / "initrd.img").read_text() == "initrd 6.1.0-56-amd64"
+    assert (folder / "vmlinuz").samefile(tmp_path / "boot/vmlinuz-6.1.0-56-amd64")
+
+
+def test_an_initrd_that_was_kept_as_a_link_becomes_a_copy_when_it_is_kept_again(
+    tmp_path: Path,
+) -> None:
+    node = make_node(tmp_path)
+    fingerprint = kept(node)
+    manifest = folder_of(node, fingerprint) / "manifest.json"
+    before = manifest.stat().st_mtime_ns
+    assert ownfiles.shared_initrds(node.host, fingerprint) == ()
+    node.write("usr/bin/dracut", "")
+    initrd = folder_of(node, fingerprint) / "initrd.img"
+    assert ownfiles.shared_initrds(node.host, fingerprint) == (initrd,)
+    kept(node)
+    assert ownfiles.shared_initrds(node.host, fingerprint) == ()
+    assert manifest.stat().st_mtime_ns == before  # not kept anew
+    run_dracut(tmp_path)
+    bootsets.verify(node.host, fingerprint)
+    assert leftovers(node) == []
+
+
+def test_an_initrd_that_dracut_has_written_over_is_not_copied(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    fingerprint = kept(node)
+    node.write("usr/bin/dracut", "")
+    run_dracut(tmp_path)
+    with pytest.raises(VaultError, match=r"initrd\.img is not what .* holds: it changed"):
+        ownfiles.own_initrds(node.host, fingerprint)
+    assert len(ownfiles.shared_initrds(node.host, fingerprint)) == 1
+    assert leftovers(node) == []
+
+
+def test_room_is_looked_at_for_initrds_that_must_be_copies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = make_node(tmp_path)
+    fingerprint = kept(node)
+    node.write("usr/bin/dracut", "")
+    free = 2 << 20
+    os.truncate(tmp_path / "boot/initrd.img-6.12.117-amd64", free)
+    status = os.statvfs_result((4096, 1, free, free, free, 0, 0, 0, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _: status)
+    ownfiles.own_initrds(node.host, fingerprint)
+    new = node.boot_set("6.12.117-amd64")
+    with pytest.raises(VaultRoomError, match="the vault needs 3 MiB, /boot has 2 MiB free"):
+        bootsets.keep(node.host, new, node.sources("6.12.117-amd64"))
+    node.host.path("/usr/bin/dracut").unlink()
+    monkeypatch.undo()
+    bootsets.keep(node.host, new, node.sources("6.12.117-amd64"))
+    node.write("usr/bin/dracut", "")
+    monkeypatch.setattr(os, "statvfs", lambda _: status)
+    with pytest.raises(VaultRoomError, match="the vault needs 3 MiB"):
+        ownfiles.own_initrds(node.host, new.fingerprint)
+    bootsets.verify(node.host, new.fingerprint)
 
 
 def test_keeping_again_touches_nothing(tmp_path: Path) -> None:

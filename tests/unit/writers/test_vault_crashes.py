@@ -9,11 +9,11 @@ import pytest
 
 from tests.unit.loaders.host_folder import Node, PowerCutError, make_node, power_for
 from trialboot.content import file_sha256, is_module, read_tree
-from trialboot.core.actions import Keep, PinKnownGood
+from trialboot.core.actions import Keep, Mend, PinKnownGood
 from trialboot.core.bootset import BootSet, initrd_identity, tree_identity
 from trialboot.loaders.grub import Grub
 from trialboot.workers import pin
-from trialboot.writers.vault import bootsets
+from trialboot.writers.vault import bootsets, ownfiles
 from trialboot.writers.vault.bootsets import Sources
 
 RELEASE, NEW = "6.1.0-56-amd64", "6.12.117-amd64"
@@ -85,6 +85,36 @@ def test_keeping_by_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert cut_everywhere(tmp_path, keep) > 20
 
 
+def test_keeping_with_dracut(tmp_path: Path) -> None:
+    def act(made: Made) -> None:
+        made[0].write("/usr/bin/dracut", "")
+        keep(made)
+
+    assert cut_everywhere(tmp_path, act) > 20
+
+
+def test_taking_kept_initrds_off_the_files_of_dracut(tmp_path: Path) -> None:
+    """What is kept is whole at every instant: it is what the menu boots."""
+    for effects in range(2000):
+        made = make(tmp_path / str(effects))
+        node, boot_set, _ = made
+        keep(made)
+        node.write("/usr/bin/dracut", "")
+        try:
+            with power_for(effects, node.root):
+                ownfiles.own_initrds(node.host, boot_set.fingerprint)
+        except PowerCutError:
+            assert bootsets.kept(node.host) == (boot_set.fingerprint,)
+            assert_whole(node)
+            keep(made)
+            assert ownfiles.shared_initrds(node.host, boot_set.fingerprint) == ()
+            assert not list(node.root.rglob(".*.draft"))
+        else:
+            assert effects > 2
+            return
+    raise AssertionError("it never came to an end")
+
+
 def test_keeping_anew_what_was_damaged(tmp_path: Path) -> None:
     def act(made: Made) -> None:
         node, boot_set, sources = made
@@ -104,6 +134,35 @@ def test_keeping_anew_what_was_damaged(tmp_path: Path) -> None:
         else:
             return
     raise AssertionError("it never came to an end")
+
+
+def test_mending_loses_nothing_that_is_in_the_vault_alone(tmp_path: Path) -> None:
+    """The kernel is the host's, the initrds are kept and nowhere else."""
+    for effects in range(2000):
+        node, good, sources = make(tmp_path / str(effects))
+        grub = Grub(node.host)
+        bootsets.keep(node.host, good, sources)
+        pin.perform(node.host, grub, PinKnownGood(good), {})
+        (node.root / "boot/trialboot" / good.fingerprint / "vmlinuz").unlink()
+        for path in sources.initrds:
+            node.write(f"{path}.new", "rebuilt").replace(node.root / path.lstrip("/"))
+        try:
+            with power_for(effects, node.root):
+                pin.perform(node.host, grub, Mend(good), {})
+        except PowerCutError:
+            pin.perform(node.host, grub, Mend(good), {})
+            assert_mended(node, grub, good)
+        else:
+            assert_mended(node, grub, good)
+            return
+    raise AssertionError("it never came to an end")
+
+
+def assert_mended(node: Node, grub: Grub, good: BootSet) -> None:
+    assert bootsets.kept(node.host) == (good.fingerprint,)
+    assert grub.state().known_good == good.fingerprint
+    assert_whole(node)
+    assert not list(node.root.rglob(".*.draft"))
 
 
 def test_dropping(tmp_path: Path) -> None:

@@ -24,13 +24,17 @@ from trialboot.writers.vault.layout import (
     kept_modules,
     remove_folder,
     sync_file_system,
+    writes_over_initrds,
 )
 from trialboot.writers.vault.manifest import Manifest
-from trialboot.writers.vault.moduletrees import forget_restored, sweep_modules
+from trialboot.writers.vault.moduletrees import carry_mark, forget_restored, sweep_modules
+from trialboot.writers.vault.ownfiles import own_initrds
 from trialboot.writers.vault.parts import SECOND, boot_folder, check, read_manifest, tree_folder
 
 INITRAMFS: Final = "/usr/lib/trialboot/initramfs"
 """The files of the second initrd, as they lie in it (packaging/initramfs)."""
+_DAMAGED: Final = ".damaged.draft"
+"""What the name of a damaged boot set ends with while its successor takes its place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +59,7 @@ def keep(host: Host, boot_set: BootSet, sources: Sources, cache: Cache | None = 
     if fingerprint in kept(host):
         with suppress(VaultError):
             verify(host, fingerprint)
+            own_initrds(host, fingerprint)
             return
     try:
         _build(host, boot_set, sources, {} if cache is None else cache)
@@ -126,7 +131,8 @@ def _build(host: Host, boot_set: BootSet, sources: Sources, cache: Cache) -> Non
     boot, tree = _drafts(host, boot_set.fingerprint)
     boot.mkdir(parents=True, mode=0o700)
     (tree / "firmware").mkdir(parents=True)
-    bring(host, boot_sets(host), _boot_files(host, sources, boot), cache)
+    carry_mark(tree_folder(host, boot_set.fingerprint), tree)
+    _bring_boot_files(host, sources, boot, cache)
     # A host without any firmware may lack the folder: what is kept is that there is none.
     if sources.firmware and host.exists(sources.firmware):
         bring_tree(host, host.path(sources.firmware), tree / "firmware", cache)
@@ -148,10 +154,12 @@ def _build(host: Host, boot_set: BootSet, sources: Sources, cache: Cache) -> Non
         _put(draft, draft.with_name(boot_set.fingerprint))
 
 
-def _boot_files(host: Host, sources: Sources, boot: Path) -> list[tuple[Path, Path]]:
+def _bring_boot_files(host: Host, sources: Sources, boot: Path, cache: Cache) -> None:
     names = (KERNEL, *initrd_names(len(sources.initrds)))
     files = zip((sources.kernel, *sources.initrds), names, strict=True)
-    return [(host.path(source), boot / name) for source, name in files]
+    pairs = [(host.path(source), boot / name) for source, name in files]
+    linked = 1 if writes_over_initrds(host) else len(pairs)
+    bring(host, boot_sets(host), pairs[:linked], cache, copied=pairs[linked:])
 
 
 def _second_initrd(host: Host, boot: Path, sources: Sources) -> str:
@@ -169,11 +177,14 @@ def _second_initrd(host: Host, boot: Path, sources: Sources) -> str:
 
 
 def _put(draft: Path, final: Path) -> None:
-    """Rename a finished draft into place; what is damaged there goes first."""
+    """Rename a finished draft into place; what is damaged there goes afterwards."""
+    damaged = final.with_name(f".{final.name}{_DAMAGED}")
     if final.exists():
-        remove_folder(final)
+        # The menu may name it, and it may hold what nothing else does: see `_put_back`.
+        final.rename(damaged)
     draft.rename(final)
     sync_folder(final.parent)
+    remove_folder(damaged)
 
 
 def _set_aside(final: Path) -> Path:
@@ -189,8 +200,30 @@ def _drafts(host: Host, fingerprint: Fingerprint) -> tuple[Path, Path]:
     return boot, tree
 
 
+def settle(host: Host) -> None:
+    """End what a power cut interrupted: keeping anew what was damaged, above all.
+
+    Raises `VaultError`.
+    """
+    try:
+        _sweep(host)
+    except OSError as error:
+        raise VaultError(f"{error.filename}: {error.strerror}") from error
+
+
+def _put_back(host: Host) -> None:
+    """Give a damaged boot set its name back: what is whole of it may be nowhere else."""
+    for root in (boot_sets(host), KEPT_FIRMWARE):
+        for damaged in host.path(root).glob(f".*{_DAMAGED}"):
+            final = damaged.with_name(damaged.name[1 : -len(_DAMAGED)])
+            if not final.exists():
+                damaged.rename(final)
+                sync_folder(final.parent)
+
+
 def _sweep(host: Host) -> None:
     """Remove what an interrupted keep or drop left."""
+    _put_back(host)
     for root in (boot_sets(host), KEPT_FIRMWARE):
         for draft in host.path(root).glob(".*.draft"):
             if draft.is_dir():

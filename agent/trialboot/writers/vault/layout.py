@@ -1,4 +1,7 @@
-"""Where what is kept lies, and how files get there: as links, else as copies if there is room."""
+"""Where what is kept lies, and how files get there: as links, else as copies if there is room.
+
+An initrd that dracut made is always a copy: dracut writes the next one into the same file.
+"""
 
 import ctypes
 import os
@@ -20,6 +23,7 @@ from trialboot.writers.vault.room import check_room, check_share
 
 KERNEL: Final = "vmlinuz"
 _INITRD: Final = "initrd.img"
+_DRACUT: Final = ("/usr/bin/dracut", "/usr/sbin/dracut", "/sbin/dracut")
 
 
 def firmware_of(fingerprint: Fingerprint) -> str:
@@ -62,14 +66,33 @@ def remove_folder(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def bring(host: Host, place: str, pairs: Iterable[tuple[Path, Path]], cache: Cache) -> None:
-    """Hard-link files; copy those that cannot be linked, if there is room for all of them.
+def writes_over_initrds(host: Host) -> bool:
+    """Tell whether a new initrd is written into the file of the old one, and so into its links.
+
+    dracut.sh ends with cp(1) onto the file that is there, which truncates it; update-initramfs
+    renames a new file over it.
+    """
+    return any(host.exists(path) for path in _DRACUT)
+
+
+def bring(
+    host: Host,
+    place: str,
+    linked: Iterable[tuple[Path, Path]],
+    cache: Cache,
+    copied: Iterable[tuple[Path, Path]] = (),
+) -> None:
+    """Hard-link files; copy those that cannot or must not be, if there is room for all of them.
 
     `place` is the folder of the host that they go to. Raises `VaultRoomError`, `OSError`.
     """
+    refused = [pair for pair in _files_of(linked) if not link_file(*pair, cache)]
+    copy_files(host, place, [*refused, *_files_of(copied)])
+
+
+def _files_of(pairs: Iterable[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
     # A file that is kept is the file, never a link to it: /boot/vmlinuz may be one.
-    found = [(source.resolve(strict=True), target) for source, target in pairs]
-    copy_files(host, place, [pair for pair in found if not link_file(*pair, cache)])
+    return [(source.resolve(strict=True), target) for source, target in pairs]
 
 
 def bring_tree(host: Host, source: Path, target: Path, cache: Cache) -> None:

@@ -141,6 +141,12 @@ def _mark_restored(host: Host, boot_set: BootSet) -> None:
     (host.path(f"{KEPT_FIRMWARE}/{boot_set.fingerprint}") / _RESTORED).touch()
 
 
+def carry_mark(before: Path, after: Path) -> None:
+    """Remember it also of a boot set that is kept anew."""
+    if (before / _RESTORED).exists():
+        (after / _RESTORED).touch()
+
+
 def forget_restored(host: Host, tree: Path) -> None:
     """Remove a module tree that we put back, once nothing of this host is left that needs it."""
     if not (tree / _RESTORED).exists():
