@@ -33,6 +33,7 @@ from trialboot.core.menu import (
     Menu,
     MenuEntry,
 )
+from trialboot.core.savedentry import PREVIOUS
 from trialboot.errors import LoaderError
 
 BLOCK_SIZE: Final = 1024
@@ -111,12 +112,13 @@ def parse_menu(
     if reading.trouble:
         return Unknown(f"unevaluable {reading.trouble}")
     entries = tuple(reading.entries)
+    saved, once = _choices(environment, reading)
     return Menu(
         entries=entries,
         submenus=tuple(reading.submenus),
         default_spec=reading.default or "0",
-        saved=environment.get("saved_entry", ""),
-        once=environment.get("next_entry", ""),
+        saved=saved,
+        once=once,
         host_default=reading.host_default,
         admin_saved=environment.get(ADMIN_SAVED, ""),
         known_good=_kept_in(entries),
@@ -129,6 +131,15 @@ def parse_menu(
 
 def _escaped(value: str) -> str:
     return value.replace("\\", "\\\\").replace("\n", "\\\n")
+
+
+def _choices(environment: Mapping[str, str], reading: "_Reading") -> tuple[str, str]:
+    """Give the saved default and the one-shot, as the next boot takes them out of the block."""
+    saved, once = (environment.get(name, "") for name in ("saved_entry", "next_entry"))
+    previous = environment.get(PREVIOUS, "") if reading.takes_previous else ""
+    if not previous:
+        return saved, once
+    return previous, once or (saved if reading.default == SAVED else "")
 
 
 def _why_it_waits(timeouts: Sequence[str]) -> str:
@@ -169,6 +180,8 @@ class _Reading:
     host_default: str = ""
     carrier: Carrier | None = None
     asks_password: bool = False
+    takes_previous: bool = False
+    """It lets `prev_saved_entry` replace the saved default."""
     timeouts: list[str] = field(default_factory=list)
     """What `timeout` may be at the end: the last value that is set, or one of several."""
     trouble: str = ""
@@ -264,6 +277,8 @@ class _Reading:
                 self._take_carrier(value)
             elif name == "timeout":
                 self.timeouts = [*([] if known else self.timeouts), value]
+            elif name == "saved_entry" and value == f"${{{PREVIOUS}}}":
+                self.takes_previous = True
             elif name == "superusers":
                 self.asks_password = True
             elif name == "default" and value not in _NOT_THE_DEFAULT:

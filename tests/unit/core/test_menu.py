@@ -2,6 +2,7 @@
 
 import shlex
 import string
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,7 @@ from trialboot.core.menu import (
     wanted_entry,
 )
 from trialboot.core.newc import archive
+from trialboot.core.savedentry import with_default as with_saved_default
 from trialboot.errors import LoaderError
 
 LOADERS = Path(__file__).parent.parent / "loaders"
@@ -121,6 +123,42 @@ def test_a_one_shot_goes_before_the_default() -> None:
     assert resolved(answer) == (OLD, False)
     assert isinstance(answer, Resolved)
     assert answer.why.startswith("one-shot")
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "then", "afterwards"),
+    [
+        (SAVED_DEFAULT, {"saved_entry": OLD, "prev_saved_entry": SIMPLE}, OLD, SIMPLE),
+        (SAVED_DEFAULT, {"saved_entry": OLD, "prev_saved_entry": ""}, OLD, OLD),
+        (
+            SAVED_DEFAULT,
+            {"saved_entry": OLD, "prev_saved_entry": SIMPLE, "next_entry": NEW},
+            NEW,
+            SIMPLE,
+        ),
+        (PLAIN, {"saved_entry": OLD, "prev_saved_entry": NEW}, SIMPLE, SIMPLE),
+        (OURS, {"saved_entry": KNOWN_GOOD, "prev_saved_entry": OLD}, KNOWN_GOOD, OLD),
+        (
+            SAVED_DEFAULT.replace("${prev_saved_entry}", ""),
+            {"saved_entry": OLD, "prev_saved_entry": SIMPLE},
+            OLD,
+            OLD,
+        ),
+    ],
+)
+def test_what_replaces_the_saved_default_at_the_next_boot_is_seen(
+    text: str, environment: dict[str, str], then: str, afterwards: str
+) -> None:
+    menu = menu_of(text, **environment)
+    assert resolved(next_entry(menu))[0] == then
+    assert resolved(next_entry(replace(menu, once="")))[0] == afterwards
+
+
+def test_a_default_that_is_replaced_at_the_next_boot_is_not_ours() -> None:
+    menu = menu_of(OURS, saved_entry=KNOWN_GOOD, prev_saved_entry=OLD)
+    assert against_default(menu) == "the boot loader's default is no longer the known-good"
+    mended = with_saved_default({"saved_entry": KNOWN_GOOD, "prev_saved_entry": OLD}, KNOWN_GOOD)
+    assert against_default(menu_of(OURS, **mended)) == ""
 
 
 def test_a_name_that_starts_with_a_digit_is_not_guessed() -> None:
