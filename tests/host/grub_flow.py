@@ -52,6 +52,7 @@ GRUB_DISTRIBUTOR=Debian
 GRUB_CMDLINE_LINUX_DEFAULT="quiet panic=10"
 GRUB_CMDLINE_LINUX="dyndbg=\\"file x.c +p\\""
 GRUB_TERMINAL=console
+GRUB_SAVEDEFAULT=true
 """
 
 
@@ -136,6 +137,11 @@ def made(place: str) -> str:
     return Path(place).read_text(encoding="utf-8")
 
 
+def saves_by_itself(menu: str) -> bool:
+    """Tell whether GRUB saves what somebody picks: 00_header's function is called in entries."""
+    return any(line.strip() == "savedefault" for line in menu.splitlines())
+
+
 def without_kernel(fingerprint: object) -> str:
     """Have the menu made while the kept kernel is away."""
     kernel = Path(f"/boot/trialboot/{fingerprint}/vmlinuz")
@@ -172,6 +178,7 @@ def flow(work: Path) -> dict[str, object]:
     seen["once_gone"] = told(grub.state())
     seen["arguments"] = next(e.arguments for e in grub.state().entries if e.entry == KNOWN_GOOD)
     ours = cfg.read_text(encoding="utf-8")
+    seen["saves_by_itself"] = [saves_by_itself(menu) for menu in (own, ours)]
     seen["idempotent"] = made(str(cfg)) == ours
     seen["kernel_gone"] = without_kernel(seen["fingerprint"]) == own
     seen["carried"] = [carried(f"{kind}:/boot/x y") for kind in (BOOT_NEXT, OWN_BLOCK)]

@@ -57,6 +57,7 @@ def test_a_trial_with_the_real_tools(seen: dict[str, Any]) -> None:
         f"trialboot.boot={fingerprint} "
         f"trialboot.firmware=/usr/lib/trialboot/kept/{fingerprint}/firmware"
     )
+    assert seen["saves_by_itself"] == [True, False], "GRUB_SAVEDEFAULT is the host's, without us"
     assert seen["idempotent"]
     assert seen["carried"] == [["", "boot-next:/boot/x y"], ["", "own-block:/boot/x y"]]
     assert seen["kernel_gone"], "without its kernel our script must leave the host's own menu"

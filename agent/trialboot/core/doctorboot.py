@@ -139,8 +139,8 @@ def default(seen: Examined) -> Row | None:
 def _default(seen: Examined, menu: Menu) -> tuple[State, str, str]:
     if isinstance(seen.grub, GrubFiles) and seen.grub.other_default:
         file = seen.grub.other_default[0]
-        text = f"{file} sets GRUB_DEFAULT after trialboot.cfg: saved is not honoured"
-        return State.BLOCKS, text, f"take GRUB_DEFAULT out of {file} and run update-grub"
+        text = f"{file} sets GRUB_DEFAULT or GRUB_SAVEDEFAULT after trialboot.cfg"
+        return State.BLOCKS, text, f"take it out of {file} and run update-grub"
     ours = menu.known_good and seen.grub is not None
     if ours and menu.default_spec != SAVED:
         text = f"GRUB_DEFAULT is «{menu.default_spec}», not saved"

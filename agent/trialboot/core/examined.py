@@ -54,7 +54,7 @@ class GrubFiles:
     before_ours: tuple[str, ...]
     """Scripts that put entries into the menu before ours."""
     other_default: tuple[str, ...]
-    """Files that set GRUB_DEFAULT after trialboot.cfg has."""
+    """Files that set GRUB_DEFAULT, or GRUB_SAVEDEFAULT to true, after trialboot.cfg."""
     waits: bool
     """The menu waits for somebody (a timeout of -1)."""
     password: bool

@@ -13,6 +13,7 @@ from trialboot.core.bls import EntryFile
 from trialboot.core.blscfg import blscfg_entries
 from trialboot.core.bootset import word_of
 from trialboot.core.facts import EntryId, Unknown
+from trialboot.core.grubconditions import USER_CFG_WORD, Conditions, after_condition
 from trialboot.core.grubwords import (
     VARIABLE,
     Command,
@@ -34,6 +35,7 @@ from trialboot.core.menu import (
     Menu,
     MenuEntry,
 )
+from trialboot.core.savedentry import PREVIOUS
 from trialboot.errors import LoaderError
 
 BLOCK_SIZE: Final = 1024
@@ -49,8 +51,7 @@ _ID_WORDS: Final = frozenset({"${menuentry_id_option}", "--id"})
 _WITH_VALUE: Final = frozenset({"--class", "--users", "--hotkey", "--source"})
 _CARRIERS: Final = frozenset({BOOT_NEXT, OWN_BLOCK, KEXEC})
 _SECONDS: Final = re.compile(r"-?[0-9]{1,9}", re.ASCII)
-_WORD: Final = "GRUB2_PASSWORD"
-"""Set in RHEL's user.cfg, which 01_users sources before it asks for it."""
+_NODES: Final = frozenset({"menuentry", "submenu"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +105,22 @@ def parse_menu(
         return Unknown("GRUB keeps its environment in a second block, which is not read yet")
     scripts = [Script("grub.cfg", text)] if isinstance(text, str) else text
     commands = [(s.name, *found) for s in scripts for found in numbered_commands(s.text)]
-    has_password = any(_sets(command, _WORD) for *_, command in commands)
-    reading = _Reading(dict(environment), boot_entries, has_password=has_password)
+    has_password = any(_sets(command, USER_CFG_WORD) for *_, command in commands)
+    variables = dict(environment)
+    reading = _Reading(variables, boot_entries, Conditions(variables, has_password))
     for name, line, command in commands:
         reading.place = f"{name}, line {line}"
         reading.take(command)
     if reading.trouble:
         return Unknown(f"unevaluable {reading.trouble}")
     entries = tuple(reading.entries)
+    saved, once = _choices(environment, reading)
     return Menu(
         entries=entries,
         submenus=tuple(reading.submenus),
         default_spec=reading.default or "0",
-        saved=environment.get("saved_entry", ""),
-        once=environment.get("next_entry", ""),
+        saved=saved,
+        once=once,
         host_default=reading.host_default,
         admin_saved=environment.get(ADMIN_SAVED, ""),
         known_good=_kept_in(entries),
@@ -130,6 +133,15 @@ def parse_menu(
 
 def _escaped(value: str) -> str:
     return value.replace("\\", "\\\\").replace("\n", "\\\n")
+
+
+def _choices(environment: Mapping[str, str], reading: "_Reading") -> tuple[str, str]:
+    """Give the saved default and the one-shot, as the next boot takes them out of the block."""
+    saved, once = (environment.get(name, "") for name in ("saved_entry", "next_entry"))
+    previous = environment.get(PREVIOUS, "") if reading.takes_previous else ""
+    if not previous:
+        return saved, once
+    return previous, once or (saved if reading.default == SAVED else "")
 
 
 def _why_it_waits(timeouts: Sequence[str]) -> str:
@@ -159,17 +171,17 @@ class _Reading:
 
     variables: dict[str, str]
     boot_entries: Sequence[EntryFile] | None
-    has_password: bool = False
+    conditions: Conditions
     place: str = ""
     uses_boot_entries: bool = False
-    conditions: list[bool | None] = field(default_factory=list)
-    """The open ones: whether each holds, None where only the boot decides."""
     entries: list[MenuEntry] = field(default_factory=list)
     submenus: list[MenuEntry] = field(default_factory=list)
     default: str = ""
     host_default: str = ""
     carrier: Carrier | None = None
     asks_password: bool = False
+    takes_previous: bool = False
+    """It lets `prev_saved_entry` replace the saved default."""
     timeouts: list[str] = field(default_factory=list)
     """What `timeout` may be at the end: the last value that is set, or one of several."""
     trouble: str = ""
@@ -180,8 +192,8 @@ class _Reading:
 
     def take(self, command: Command) -> None:
         """Go on by one command."""
-        self._follow(command)
-        if False in self.conditions:
+        self.conditions.follow(command)
+        if self.conditions.skip:
             return
         if command == ("{",):
             self._open()
@@ -191,72 +203,45 @@ class _Reading:
             self._boot(command)
         else:
             self._set(command)
-            self._source(command)
+            self._source(after_condition(command))
             self.opening = command
 
-    def _follow(self, command: Command) -> None:
-        """Keep count of the conditions that are open."""
-        verb = _after_condition(command)[0]
-        if command[0] in {"else", "elif"} and self.conditions:
-            self.conditions[-1] = False if self.conditions[-1] else None
-        if verb == "if":
-            self.conditions.append(self._holds(command))
-        elif verb == "fi" and self.conditions:
-            self.conditions.pop()
-
-    def _holds(self, condition: Command) -> bool | None:
-        """Tell conditions that the environment block alone decides, or what is sourced.
-
-        Fedora and RHEL write them in 10_linux, where kernelopts is missing, in
-        08_fallback_counting, where an update of theirs counts boots, and in 01_users; Debian and
-        Ubuntu in 00_header, which lengthens the menu after a boot that failed.
-        """
-        if condition[:5] == ("if", "[", "${recordfail}", "=", "1"):
-            return self.variables.get("recordfail") == "1"
-        if condition[:4] == ("if", "[", "-n", f"${{{_WORD}}}"):
-            return self.has_password
-        if condition[:4] == ("if", "[", "-z", "${kernelopts}"):
-            return not self.variables.get("kernelopts")
-        if condition[:4] == ("if", "[", "-n", "${boot_counter}"):
-            return None if self.variables.get("boot_counter") else False
-        return None
-
     def _open(self) -> None:
-        kind = self.opening[0] if self.opening else ""
-        self.blocks.append(kind)
-        if kind in {"menuentry", "submenu"}:
-            self.path.append(self._node())
+        opening = after_condition(self.opening) if self.opening else ("",)
+        if opening[0] in _NODES:
+            self.path.append(self._node(opening))
             self.counts[-1] += 1
             self.counts.append(0)
+        self.blocks.append(opening[0])
         self.opening = ()
 
     def _close(self) -> None:
         kind = self.blocks.pop() if self.blocks else ""
-        if kind in {"menuentry", "submenu"}:
+        if kind in _NODES:
             self.counts.pop()
             (self.entries if kind == "menuentry" else self.submenus).append(self.path.pop())
 
-    def _node(self) -> MenuEntry:
-        title, entry = _names(self.opening)
-        unrestricted = "--unrestricted" in self.opening
+    def _node(self, opening: Command) -> MenuEntry:
+        title, entry = _names(opening)
         parent = self.path[-1] if self.path else None
         own = entry.replace(">", ">>")
         return MenuEntry(
             entry=EntryId(f"{parent.entry}>{own}" if parent else own),
             title=title,
             place=(*(parent.place if parent else ()), self.counts[-1]),
-            unrestricted=unrestricted,
+            unrestricted="--unrestricted" in opening,
+            perhaps=self.conditions.undecided or not _NODES.issuperset(self.blocks),
         )
 
     def _boot(self, command: Command) -> None:
-        verb, *words = _after_condition(command)
+        verb, *words = after_condition(command)
         if verb in _LINUX and words:
             self.path[-1] = _with_kernel(self.path[-1], words)
         elif verb in _INITRD:
             self.path[-1] = _with_initrds(self.path[-1], words)
 
     def _set(self, command: Command) -> None:
-        known = not self.blocks and None not in self.conditions
+        known = not self.blocks and not self.conditions.undecided
         for name, value in _assignments(command):
             self.variables[name] = value if known else f"${{{name}}}"
             if name == "trialboot_host_default":
@@ -265,6 +250,8 @@ class _Reading:
                 self._take_carrier(value)
             elif name == "timeout":
                 self.timeouts = [*([] if known else self.timeouts), value]
+            elif name == "saved_entry" and value == f"${{{PREVIOUS}}}":
+                self.takes_previous = True
             elif name == "superusers":
                 self.asks_password = True
             elif name == "default" and value not in _NOT_THE_DEFAULT:
@@ -278,7 +265,7 @@ class _Reading:
 
     def _add_boot_entries(self, command: Command, files: Sequence[EntryFile]) -> None:
         folder = self.variables.get("blsdir", "")
-        if len(command) > 1 or None in self.conditions or folder not in _BLS_FOLDERS:
+        if len(command) > 1 or self.conditions.undecided or folder not in _BLS_FOLDERS:
             self._give_up(f"which boot entries it takes is not known: «{' '.join(command)}»")
         if self.uses_boot_entries:
             return
@@ -292,7 +279,8 @@ class _Reading:
 
     def _take_default(self, value: str) -> None:
         spec = SAVED if value == "${saved_entry}" else value
-        if self.default or VARIABLE.search(spec):
+        perhaps = bool(self.blocks) or self.conditions.undecided_without_once
+        if self.default or perhaps or VARIABLE.search(spec):
             self._give_up(f"what sets its default depends on the boot: «{value}»")
         self.default = spec
 
@@ -307,17 +295,12 @@ class _Reading:
         self.trouble = self.trouble or f"{self.place}: {why}"
 
 
-def _after_condition(command: Command) -> Command:
-    """Drop the word before a command that a condition guards."""
-    return command[1:] if command[0] in {"then", "else"} and len(command) > 1 else command
-
-
 def _assignments(command: Command) -> Iterator[tuple[str, str]]:
     """Give what `set a=b` and `a=b` assign.
 
     10_linux writes `then default=...` to correct old titles; what it compares is never true.
     """
-    guarded = _after_condition(command)
+    guarded = after_condition(command)
     words = guarded[1:] if guarded[0] == "set" else command[:1]
     for word in words:
         name, equals, value = word.partition("=")

@@ -73,6 +73,8 @@ class MenuEntry:
     """What `kernel` holds where that is a unified kernel image: kernel, initrd, command line."""
     unrestricted: bool = False
     """GRUB boots it without a password, whoever the menu's superusers are."""
+    perhaps: bool = False
+    """Only the boot decides whether the menu has it: GRUB counts what is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,10 +252,20 @@ def _resolve(menu: Menu, spec: str, asks: str) -> Resolved | Unknown:
         found = _LOOK_UP[menu.loader](level, part)
         fell_back = fell_back or (found is None and bool(part))
         node = found or level[0]
+        unsure = _unsure(level, node, part)
+        if unsure is not None:
+            told = f"whether the menu has «{unsure.title}» is decided by the boot"
+            return Unknown(f"{asks} «{spec}»: {told}")
         if node not in menu.submenus:
             return _told(node, spec, asks, fell_back=fell_back)
         place = node.place
     return Unknown(f"{asks} «{spec}» leads to an empty menu")
+
+
+def _unsure(level: list[MenuEntry], node: MenuEntry, part: str) -> MenuEntry | None:
+    """Find what may be missing and then leads elsewhere: it is meant, or counted on the way."""
+    counted = level[: level.index(node) + 1] if _is_number(part) else [node]
+    return next((known for known in counted if known.perhaps), None)
 
 
 def _told(entry: MenuEntry, spec: str, asks: str, *, fell_back: bool) -> Resolved | Unknown:

@@ -1,24 +1,38 @@
-"""GRUB's saved default: ours while a known-good is pinned, and what somebody had saved before."""
+"""GRUB's saved default: ours while a known-good is pinned, and what somebody had saved before.
+
+A GRUB of old asked for a one-shot by two keys, which today's 00_header still obeys: it boots
+`saved_entry` once more, and then lets `prev_saved_entry` replace it.
+"""
 
 from collections.abc import Mapping
+from typing import Final
 
 from trialboot.core.facts import EntryId
 from trialboot.core.menu import ADMIN_SAVED, KNOWN_GOOD
 
+PREVIOUS: Final = "prev_saved_entry"
+"""What 00_header makes the saved default at the next boot, and removes."""
+_SAVED: Final = "saved_entry"
+
 
 def with_default(values: Mapping[str, str], default: EntryId) -> dict[str, str]:
-    """Set the default in an environment block; keep what somebody had saved before ours."""
-    saved = values.get("saved_entry", "")
+    """Set the default in an environment block; keep what somebody had saved before ours.
+
+    What would replace it at the next boot goes, as grub-set-default does it.
+    """
+    saved = values.get(PREVIOUS) or values.get(_SAVED, "")
     kept = {ADMIN_SAVED: saved} if default == KNOWN_GOOD and saved != KNOWN_GOOD else {}
-    return {**values, **kept, "saved_entry": default}
+    others = {name: value for name, value in values.items() if name != PREVIOUS}
+    return {**others, **kept, _SAVED: default}
 
 
 def without_ours(values: Mapping[str, str]) -> dict[str, str]:
     """Give the block back: what was saved before us is saved again, and our one-shot is gone."""
     ours = {ADMIN_SAVED, "next_entry"} if ADMIN_SAVED in values else {ADMIN_SAVED}
     restored = {name: value for name, value in values.items() if name not in ours}
-    if values.get("saved_entry") != KNOWN_GOOD:
-        return restored
-    restored.pop("saved_entry")
     saved = values.get(ADMIN_SAVED)
-    return {**restored, "saved_entry": saved} if saved else restored
+    for name in (_SAVED, PREVIOUS):
+        if restored.get(name) == KNOWN_GOOD:
+            restored.pop(name)
+            restored |= {name: saved} if saved else {}
+    return restored

@@ -32,7 +32,9 @@ _ENTRY: Final = re.compile(r"^[ \t]*(?:menuentry|submenu)\b", re.MULTILINE)
 _WAITS: Final = re.compile(r"^[ \t]*set timeout=-1$", re.MULTILINE)
 _PASSWORD: Final = re.compile(r"^[ \t]*set superusers=[\"']?[^\"'\s]", re.MULTILINE)
 _LINUX_ENTRY: Final = re.compile(r"^[ \t]*menuentry\b.*--class gnu-linux\b.*$", re.MULTILINE)
-_SETS_DEFAULT: Final = re.compile(r"^[ \t]*(?:export[ \t]+)?GRUB_DEFAULT=", re.MULTILINE)
+_SETS_DEFAULT: Final = re.compile(
+    r"^[ \t]*(?:export[ \t]+)?(?:GRUB_DEFAULT=|GRUB_SAVEDEFAULT=[\"']?true\b)", re.MULTILINE
+)
 _LOADS_KEXEC: Final = re.compile(r"^[ \t]*LOAD_KEXEC=[\"']?(?:true|yes|1)\b", re.MULTILINE)
 _KEPT_BY_APT: Final = re.compile(r'"\^linux-\.\*-(\S+)\$"')
 _SECURE_BOOT: Final = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
@@ -76,7 +78,7 @@ def asks_for_password(text: str) -> bool:
 
 
 def _other_default(host: Host) -> Iterator[str]:
-    """Name the files after ours, as the shell sorts them, that set GRUB_DEFAULT."""
+    """Name the files after ours, as the shell sorts them, that take the default from us."""
     folder = host.path(SETTINGS)
     if not folder.is_dir():
         return

@@ -2,6 +2,8 @@
 
 import shlex
 import string
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,7 @@ from trialboot.core.menu import (
     wanted_entry,
 )
 from trialboot.core.newc import archive
+from trialboot.core.savedentry import with_default as with_saved_default
 from trialboot.errors import LoaderError
 
 LOADERS = Path(__file__).parent.parent / "loaders"
@@ -123,8 +126,179 @@ def test_a_one_shot_goes_before_the_default() -> None:
     assert answer.why.startswith("one-shot")
 
 
+@pytest.mark.parametrize(
+    ("text", "environment", "then", "afterwards"),
+    [
+        (SAVED_DEFAULT, {"saved_entry": OLD, "prev_saved_entry": SIMPLE}, OLD, SIMPLE),
+        (SAVED_DEFAULT, {"saved_entry": OLD, "prev_saved_entry": ""}, OLD, OLD),
+        (
+            SAVED_DEFAULT,
+            {"saved_entry": OLD, "prev_saved_entry": SIMPLE, "next_entry": NEW},
+            NEW,
+            SIMPLE,
+        ),
+        (PLAIN, {"saved_entry": OLD, "prev_saved_entry": NEW}, SIMPLE, SIMPLE),
+        (OURS, {"saved_entry": KNOWN_GOOD, "prev_saved_entry": OLD}, KNOWN_GOOD, OLD),
+        (
+            SAVED_DEFAULT.replace("${prev_saved_entry}", ""),
+            {"saved_entry": OLD, "prev_saved_entry": SIMPLE},
+            OLD,
+            OLD,
+        ),
+    ],
+)
+def test_what_replaces_the_saved_default_at_the_next_boot_is_seen(
+    text: str, environment: dict[str, str], then: str, afterwards: str
+) -> None:
+    menu = menu_of(text, **environment)
+    assert resolved(next_entry(menu))[0] == then
+    assert resolved(next_entry(replace(menu, once="")))[0] == afterwards
+
+
+def test_a_default_that_is_replaced_at_the_next_boot_is_not_ours() -> None:
+    menu = menu_of(OURS, saved_entry=KNOWN_GOOD, prev_saved_entry=OLD)
+    assert against_default(menu) == "the boot loader's default is no longer the known-good"
+    mended = with_saved_default({"saved_entry": KNOWN_GOOD, "prev_saved_entry": OLD}, KNOWN_GOOD)
+    assert against_default(menu_of(OURS, **mended)) == ""
+
+
 def test_a_name_that_starts_with_a_digit_is_not_guessed() -> None:
     assert isinstance(next_entry(menu_of(with_default("6.1-custom"))), Unknown)
+
+
+def _entries(*names: str) -> str:
+    return "".join(f"menuentry 'Title {n}' --id {n} {{\n linux /{n}\n}}\n" for n in names)
+
+
+def _on_efi(text: str) -> str:
+    return f'if [ "${{grub_platform}}" = efi ]; then\n{text}fi\n'
+
+
+ONE_LINE = 'if [ $grub_platform = efi ]; then menuentry "Title e" --id e { linux /e; }; fi\n'
+SPELLINGS = [
+    _on_efi(_entries("e")),
+    ONE_LINE,
+    ONE_LINE.replace("$grub_platform", '"$grub_platform"').replace("then", "\nthen\n"),
+    f"if [ $x ]; then\n true\nelse\n{_entries('e')}fi\n",
+    f"if [ $x ]; then\n true\nelif [ $y ]; then\n{_entries('e')}fi\n",
+    f"for n in $names; do\n{_entries('e')}done\n",
+    "while [ $x ]; do menuentry 'Title e' --id e { linux /e; }; done\n",
+    f"function late {{\n{_entries('e')}}}\n",
+]
+
+
+@pytest.mark.parametrize("perhaps", SPELLINGS)
+@pytest.mark.parametrize(
+    ("spec", "entry"),
+    [
+        ("0", "a"),
+        ("1", None),
+        ("2", None),
+        ("3", "a"),
+        ("a", "a"),
+        ("e", None),
+        ("Title e", None),
+        ("b", "b"),
+        ("Title b", "b"),
+        ("nothing", "a"),
+        ("", "a"),
+    ],
+)
+def test_an_entry_that_the_boot_may_leave_out_is_not_counted_on(
+    perhaps: str, spec: str, entry: str | None
+) -> None:
+    text = f"{_entries('a')}{perhaps}{_entries('b')}set default=$saved_entry\n"
+    menu = menu_of(text, saved_entry=spec)
+    assert [(known.entry, known.perhaps) for known in menu.entries] == [
+        ("a", False),
+        ("e", True),
+        ("b", False),
+    ]
+    answer = next_entry(menu)
+    if entry is not None:
+        assert resolved(answer)[0] == entry
+    else:
+        assert isinstance(answer, Unknown)
+        assert answer.why.endswith("whether the menu has «Title e» is decided by the boot")
+
+
+@pytest.mark.parametrize("spec", ["", "0", "nothing", "9"])
+def test_a_first_entry_that_may_be_left_out_is_nothing_to_fall_to(spec: str) -> None:
+    menu = menu_of(_on_efi(_entries("e")) + _entries("b"), next_entry=spec)
+    assert isinstance(next_entry(menu), Unknown)
+    assert resolved(next_entry(replace(menu, once="b"))) == ("b", False)
+
+
+def test_a_submenu_counts_its_own_entries() -> None:
+    sub = f"submenu 'Sub' --id sub {{\n{_entries('a')}{_on_efi(_entries('e'))}{_entries('b')}}}\n"
+    menu = menu_of(_entries("top") + sub + _on_efi(_entries("last")))
+    assert resolved(next_entry(replace(menu, once="sub>0")))[0] == "sub>a"
+    assert resolved(next_entry(replace(menu, once="1>b")))[0] == "sub>b"
+    assert isinstance(next_entry(replace(menu, once="sub>2")), Unknown)
+    whole = menu_of(_entries("top") + _on_efi(sub), next_entry="sub>a")
+    assert isinstance(next_entry(whole), Unknown)
+
+
+def test_what_stands_behind_a_condition_that_is_decided_is_counted_on() -> None:
+    text = f'if [ "${{recordfail}}" = 1 ]; then\n{_entries("a")}else\n{_entries("b")}fi\n'
+    assert resolved(next_entry(menu_of(text))) == ("b", False)
+    assert resolved(next_entry(menu_of(text, recordfail="1"))) == ("a", False)
+    three = text.replace("else", f"elif [ x ]; then\n{_entries('c')}else")
+    assert resolved(next_entry(menu_of(three, recordfail="1"))) == ("a", False)
+    assert [e.entry for e in menu_of(three, recordfail="1").entries] == ["a"]
+    assert [(e.entry, e.perhaps) for e in menu_of(three).entries] == [("c", True), ("b", True)]
+
+
+ASKED = 'if [ "${next_entry}" ]; then\n set default="${next_entry}"\nelse\n set default=1\nfi\n'
+
+
+@pytest.mark.parametrize(
+    "text", [ASKED, ASKED.replace('[ "', '[ -n "'), "set default=1\n", "default=1\n"]
+)
+def test_a_default_beside_the_one_shot_is_decided(text: str) -> None:
+    assert menu_of(text + _entries("a", "b")).default_spec == "1"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        _on_efi("set default=1\n"),
+        _on_efi("default=1\n"),
+        "if [ $x ]; then set default=1; fi\n",
+        f"if [ $x ]; then\n true\nelse\n{ASKED}fi\n",
+        ASKED.replace("else", "elif [ $x ]; then"),
+        ASKED.replace("else", "elif [ $x ]; then\n true\nelse"),
+        "function f {\n set default=1\n}\n",
+        "submenu 's' {\n set default=1\n}\n",
+        "for n in $x; do set default=1; done\n",
+    ],
+)
+def test_a_default_that_is_set_only_where_the_boot_says_so_is_unevaluable(text: str) -> None:
+    menu = parse_menu(text + _entries("a", "b"), {})
+    assert isinstance(menu, Unknown)
+    assert "depends on the boot" in menu.why
+
+
+@pytest.mark.parametrize("guard", ["then", "else", "do"])
+def test_a_file_that_is_sourced_on_the_line_of_its_condition_is_seen(guard: str) -> None:
+    menu = parse_menu(f"{_entries('a')}if [ -f /x ]; {guard} source /x.cfg; fi\n", {})
+    assert isinstance(menu, Unknown)
+    assert "another file" in menu.why
+
+
+@pytest.mark.parametrize("spec", ["0", "1>2", SIMPLE, OLD, "nothing"])
+def test_what_real_menus_add_at_their_end_does_no_harm(spec: str) -> None:
+    firmware = (
+        'if [ "$grub_platform" = "efi" ]; then\n\tfwsetup --is-supported\n'
+        "\tif [ \"$?\" = 0 ]; then\n\t\tmenuentry 'UEFI Firmware Settings' "
+        "$menuentry_id_option 'uefi-firmware' {\n\t\t\tfwsetup\n\t\t}\n\tfi\nfi\n"
+    )
+    plain = next_entry(menu_of(with_default(spec)))
+    assert isinstance(plain, Resolved)
+    assert next_entry(menu_of(with_default(spec) + firmware)) == plain
+    armed = menu_of(OURS + firmware, saved_entry=KNOWN_GOOD)
+    assert resolved(next_entry(armed)) == (KNOWN_GOOD, False)
+    assert resolved(wanted_entry(armed)) == (SIMPLE, False)
 
 
 def test_an_empty_menu_boots_nothing_we_know() -> None:
@@ -465,6 +639,25 @@ def test_every_listed_entry_can_be_named(data: st.DataObject) -> None:
     chosen = data.draw(st.integers(0, len(names) - 1))
     menu = menu_of(body + 'set default="${saved_entry}"\n', saved_entry=f"id-{chosen}")
     assert resolved(next_entry(menu)) == (f"id-{chosen}", False)
+
+
+@given(
+    st.lists(st.booleans(), min_size=1, max_size=5),
+    st.one_of(st.integers(0, 6), st.integers(0, 5).map(lambda n: f"id-{n}"), st.just("")),
+)
+def test_what_is_resolved_is_so_whatever_the_boot_decides(
+    perhaps: list[bool], spec: int | str
+) -> None:
+    nodes = [(_entries(f"id-{n}"), unsure) for n, unsure in enumerate(perhaps)]
+    text = "".join(_on_efi(node) if unsure else node for node, unsure in nodes)
+    answer = next_entry(menu_of(text, next_entry=str(spec)))
+    if not any(perhaps):
+        assert isinstance(answer, Resolved)
+    if isinstance(answer, Unknown):
+        return
+    for there in product(*((True, False) if unsure else (True,) for unsure in perhaps)):
+        real = "".join(node for (node, _), kept in zip(nodes, there, strict=True) if kept)
+        assert resolved(next_entry(menu_of(real, next_entry=str(spec))))[0] == answer.entry.entry
 
 
 def test_an_archive_is_always_the_same_bytes() -> None:

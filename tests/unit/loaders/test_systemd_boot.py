@@ -36,6 +36,7 @@ from trialboot.host import Host
 from trialboot.loaders.choice import loader_of
 from trialboot.loaders.interface import Loader
 from trialboot.loaders.systemd_boot import SystemdBoot
+from trialboot.workers import release
 from trialboot.writers.vault import bootsets, layout, parts
 from trialboot.writers.vault.bootsets import Sources
 
@@ -143,6 +144,18 @@ def test_a_host_that_had_set_nothing_has_nothing_set_afterwards(tmp_path: Path) 
     assert isinstance(wanted, Resolved)
     assert (wanted.entry.entry, wanted.fell_back) == (NEW_ENTRY, False)
     loader.remove()
+    left = {path.name.partition("-")[0] for path in (tmp_path / EFIVARS.lstrip("/")).iterdir()}
+    assert left == {"BootOrder", "LoaderInfo", "LoaderFeatures"}
+
+
+def test_variables_are_given_back_while_the_partition_is_not_mounted(tmp_path: Path) -> None:
+    host = controlled_systemd_boot(tmp_path)
+    loader = install(host)
+    loader.make_default(KNOWN_GOOD)
+    loader.boot_once(NEW_ENTRY)
+    (tmp_path / "boot/efi").rename(tmp_path / "elsewhere")
+    (tmp_path / "boot/efi").mkdir()
+    release.work(host.host)
     left = {path.name.partition("-")[0] for path in (tmp_path / EFIVARS.lstrip("/")).iterdir()}
     assert left == {"BootOrder", "LoaderInfo", "LoaderFeatures"}
 

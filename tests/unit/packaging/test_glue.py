@@ -69,6 +69,38 @@ def test_our_lines_for_apt_come_before_those_of_others() -> None:
     assert all(name < other for other in ("05etckeeper", "20packagekit", "99needrestart"))
 
 
+HOSTS_OWN = {"GRUB_DEFAULT": "1>2", "GRUB_SAVEDEFAULT": "true"}
+
+
+@pytest.mark.parametrize(
+    ("known_good", "kernel", "settings"),
+    [
+        ("KERNEL={0}/kernel\n", "k", ["saved", "false", "1>2"]),
+        ("KERNEL={0}/kernel\n", "", ["1>2", "true", ""]),
+        ("KERNEL=\n", "k", ["1>2", "true", ""]),
+        ("", "k", ["1>2", "true", ""]),
+    ],
+)
+def test_grub_does_not_save_by_itself_what_is_picked_while_a_known_good_is_kept(
+    tmp_path: Path, known_good: str, kernel: str, settings: list[str]
+) -> None:
+    (tmp_path / "known-good.sh").write_text(known_good.format(tmp_path))
+    (tmp_path / "kernel").write_text(kernel)
+    text = (ROOT / "packaging/grub/trialboot.cfg").read_text()
+    drop_in = text.replace("/boot/trialboot/known-good.sh", f"{tmp_path}/known-good.sh")
+    assert drop_in != text
+    told = ["$GRUB_DEFAULT", "$GRUB_SAVEDEFAULT", "${TRIALBOOT_HOST_DEFAULT-}"]
+    said = "\n".join(f'echo "{word}"' for word in told)
+    done = subprocess.run(
+        [DASH, "-euc", f"{drop_in}\n{said}"],
+        env={"PATH": "/usr/bin:/bin", **HOSTS_OWN},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == settings
+
+
 def test_dpkg_calls_the_hook_and_survives_its_absence() -> None:
     lines = (ROOT / "packaging/dpkg/trialboot").read_text().splitlines()
     assert [line for line in lines if not line.startswith("#")] == [

@@ -73,12 +73,14 @@ def test_only_files_after_ours_replace_the_default(node: BootHost) -> None:
         "trialboot.cfg": "GRUB_DEFAULT=saved\n",
         "x.cfg": "# GRUB_DEFAULT=0\n",
         "y.cfg": "  export GRUB_DEFAULT=0\n",
+        "y-1.cfg": "GRUB_SAVEDEFAULT='true'\n",
+        "y-2.cfg": "GRUB_SAVEDEFAULT=false\n",
         "z.cfg.off": "GRUB_DEFAULT=0\n",
     }.items():
         node.write(f"/etc/default/grub.d/{name}", text)
     found = safeguards.read_grub_files(node.host)
     assert isinstance(found, GrubFiles)
-    assert found.other_default == ("/etc/default/grub.d/y.cfg",)
+    assert found.other_default == ("/etc/default/grub.d/y-1.cfg", "/etc/default/grub.d/y.cfg")
 
 
 def test_a_menu_that_waits_for_ever_is_seen(node: BootHost) -> None:
