@@ -84,8 +84,8 @@ def perform(host: Host, loader: Loader, action: Action, cache: Cache) -> None:
             _secure(host, loader, boot_set)
         case BootOnce(entry):
             loader.boot_once(entry)
-        case ForgetOnce():
-            loader.forget_once()
+        case ForgetOnce(spent=spent):
+            _tidy(loader) if spent else loader.forget_once()
         case Unpin():
             loader.remove()
             _unprotect(host)
@@ -189,6 +189,16 @@ def _mend(host: Host, loader: Loader, boot_set: BootSet, cache: Cache) -> None:
     finally:
         # One does not wait for the other: a known-good without its modules still has its initrd.
         _boot_kept(host, loader, boot_set)
+
+
+def _tidy(loader: Loader) -> None:
+    """Take away what is left of a one-shot that has booted; one that waits is somebody else's."""
+    try:
+        if not loader.state().once:
+            loader.forget_once()
+    except LoaderError as error:
+        # It leads to the default, and the next one-shot takes its place: no verdict waits for it.
+        sys.stderr.write(f"something is left of the one-shot: {error}\n")
 
 
 def _secure(host: Host, loader: Loader, boot_set: BootSet) -> None:

@@ -142,6 +142,8 @@ def words(action: Action) -> str:
 
 def outcome(trial: Trial, event: Event, policy: Policy = ARMED) -> tuple[Phase, list[str]]:
     decision = step(trial, event, policy)
+        case ForgetOnce(spent=True):
+            return "ForgetOnce spent"
     return decision.trial.phase, [words(action) for action in decision.todo]
 
 
@@ -485,7 +487,7 @@ TABLE: dict[str, tuple[Trial, Event, Phase, list[str]]] = {
         TRYING,
         judged(SOUND),
         Phase.STEADY,
-        ["Keep new", "PinKnownGood new", UNCORDON],
+        ["Keep new", "PinKnownGood new", "ForgetOnce spent", UNCORDON],
     ),
     "trial without a candidate, sound": (
         replace(TRYING, candidate=None),
