@@ -14,7 +14,7 @@ from trialboot.bootonce import KEXEC_CARRIER, read_once
 from trialboot.core.bls import COUNT_LIMIT, FILE_LIMIT, EntryFile
 from trialboot.core.facts import Unknown
 from trialboot.core.grub import Script, names_boot_entries, parse_environment, parse_menu
-from trialboot.core.menu import SYSTEMD_BOOT, Menu
+from trialboot.core.menu import KNOWN_GOOD, SYSTEMD_BOOT, Menu
 from trialboot.core.systemdboot import (
     LOADER_VENDOR,
     NOTHING_BEFORE,
@@ -247,7 +247,12 @@ def _read_grub(host: Host, cfg: str) -> Menu | Unknown:
 def _with_carried(host: Host, menu: Menu) -> Menu | Unknown:
     """Add the one-shot that is not in GRUB's own block. It comes last, so it is the one obeyed."""
     once = read_once(host, menu.carrier or KEXEC_CARRIER)
-    return once if isinstance(once, Unknown) else replace(menu, once=once or menu.once)
+    if isinstance(once, Unknown):
+        return once
+    # Where there is a carrier GRUB cannot clear its own block: what that names stays there, and
+    # our entry is booted instead (packaging/grub/09_trialboot).
+    own = KNOWN_GOOD if menu.once and menu.carrier else menu.once
+    return replace(menu, once=once or own)
 
 
 # --- boot entries, and systemd-boot ------------------------------------------------------------

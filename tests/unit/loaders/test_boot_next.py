@@ -24,7 +24,7 @@ from trialboot.errors import LoaderError
 from trialboot.loaders.boot_next import BootNext
 from trialboot.loaders.environment_block import EnvironmentBlock
 from trialboot.loaders.grub import Grub
-from trialboot.loaders.oneshots import carrier_for
+from trialboot.loaders.oneshots import carrier_for, other_carriers
 from trialboot.readers.efi import read_boot_next
 from trialboot.workers import pin
 from trialboot.writers.vault import bootsets, parts
@@ -194,6 +194,16 @@ def test_a_power_cut_while_it_is_tidied_leads_to_the_known_good(tmp_path: Path, 
     pin.perform(node.host, grub, ForgetOnce(spent=True), {})
     assert firmware.get("BootNext") is None
     assert firmware.order() == (0, 1, 2, 1)
+
+
+def test_what_grub_cannot_clear_is_followed_by_the_known_good(tmp_path: Path) -> None:
+    node, _, grub = armed(tmp_path)
+    EnvironmentBlock(node.host).set(EntryId(OLD))
+    assert reached(node) == SIMPLE
+    for carrier in other_carriers(node.host):
+        carrier.forget()
+    assert grub.state().once == KNOWN_GOOD
+    assert reached(node) == KNOWN_GOOD
 
 
 def test_a_new_grub_on_the_esp_makes_the_copy_stale_until_it_is_copied_again(
