@@ -35,6 +35,12 @@ class BootOnce:
 class ForgetOnce:
     """Take a one-shot back."""
 
+    spent: bool = False
+    """Only what is left of one that has booted; one that still waits is somebody else's.
+
+    Firmware may keep BootNext, or put our entry into BootOrder.
+    """
+
 
 @dataclass(frozen=True, slots=True)
 class Unpin:

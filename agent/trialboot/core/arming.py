@@ -5,6 +5,7 @@ from dataclasses import replace
 from trialboot.core.actions import Action, BootOnce, ForgetOnce, Keep, PinKnownGood, Unpin
 from trialboot.core.bootset import BootSet, shown
 from trialboot.core.facts import Unknown
+from trialboot.core.menu import KNOWN_GOOD
 from trialboot.core.trial import (
     Choice,
     Decision,
@@ -15,6 +16,9 @@ from trialboot.core.trial import (
     Trial,
     against_trial,
     is_condemned,
+    is_known_good,
+    is_ours,
+    leads_alike,
     same,
     standing_objections,
     tell_cluster,
@@ -25,7 +29,7 @@ from trialboot.core.trial import (
 def seen(trial: Trial, event: Seen, policy: Policy) -> Decision:
     """Decide what becomes of what the next boot would be."""
     if not policy.armed:
-        return _released(_with_refusal(trial, event), event.at)
+        return _released(_with_refusal(trial, event), event)
     if trial.known_good is None or not trial.pinned:
         return same(trial)
     return _with_right_once(_seen_pinned(trial, event, trial.known_good), event, trial.known_good)
@@ -37,11 +41,25 @@ def _seen_pinned(trial: Trial, event: Seen, good: BootSet) -> Decision:
         return same(trial)
     match trial.phase:
         case Phase.STEADY | Phase.RECOVERED:
-            return _seen_at_rest(trial, event.at, event.wanted, good)
+            return _seen_at_rest(trial, event, event.wanted, good)
         case Phase.ARMED:
-            return _seen_armed(trial, event.at, event.wanted, good)
+            return _seen_armed(trial, event, event.wanted, good)
         case Phase.TRIAL | Phase.CONDEMNED | Phase.STRANDED:
             return same(trial)
+
+
+def _somebodys(trial: Trial, event: Seen) -> Choice | None:
+    """Give the one-shot that somebody else has set (grub-reboot); None where there is none.
+
+    One that ends on the known-good is not waited for: where GRUB cannot clear a one-shot it boots
+    that instead, and the one-shot is there for ever.
+    """
+    once, wanted = event.once, event.wanted
+    if not isinstance(once, Choice) or once.entry == KNOWN_GOOD or is_known_good(trial, once):
+        return None
+    as_wanted = isinstance(wanted, Choice) and leads_alike(once, wanted)
+    ours = as_wanted or is_ours(trial, once) or is_condemned(trial, once.boot_set)
+    return None if ours else once
 
 
 def _with_right_once(decision: Decision, event: Seen, good: BootSet) -> Decision:
@@ -68,15 +86,16 @@ def _with_right_once(decision: Decision, event: Seen, good: BootSet) -> Decision
     return Decision(trial=with_story(trial, event.at, words), todo=todo)
 
 
-def _released(trial: Trial, at: str) -> Decision:
+def _released(trial: Trial, event: Seen) -> Decision:
     """Observe mode: loader and cordon are given back, whatever the phase."""
     if not trial.pinned and not trial.cordon:
         return same(trial)
-    loader = (ForgetOnce(), Unpin()) if trial.pinned else ()
+    forget = () if _somebodys(trial, event) else (ForgetOnce(),)
+    loader = (*forget, Unpin()) if trial.pinned else ()
     rest = replace(trial, phase=Phase.STEADY, pinned=False, candidate=None)
     words = "observe mode: boot loader and cordon are the host's own again"
-    tell = tell_cluster(rest, at, "Observing", words, cordoned=False, condition="Unknown")
-    return Decision(trial=with_story(rest, at, words), todo=(*loader, tell))
+    tell = tell_cluster(rest, event.at, "Observing", words, cordoned=False, condition="Unknown")
+    return Decision(trial=with_story(rest, event.at, words), todo=(*loader, tell))
 
 
 def _with_refusal(trial: Trial, event: Seen) -> Trial:
@@ -90,14 +109,14 @@ def _with_refusal(trial: Trial, event: Seen) -> Trial:
     return replace(trial, refused=None)
 
 
-def _seen_at_rest(trial: Trial, at: str, wanted: Choice, good: BootSet) -> Decision:
+def _seen_at_rest(trial: Trial, event: Seen, wanted: Choice, good: BootSet) -> Decision:
     if wanted.boot_set.fingerprint == good.fingerprint:
         trial = replace(trial, refused=None)
         if trial.phase is Phase.RECOVERED:
             return same(
                 with_story(
                     replace(trial, phase=Phase.STEADY, candidate=None),
-                    at,
+                    event.at,
                     "the condemned change is gone from this host",
                 )
             )
@@ -105,12 +124,19 @@ def _seen_at_rest(trial: Trial, at: str, wanted: Choice, good: BootSet) -> Decis
     if is_condemned(trial, wanted.boot_set):
         return same(replace(trial, refused=None))
     if _is_refused(trial, wanted):
-        return _refuse(trial, at, wanted)
-    return _arm(replace(trial, story=()), at, wanted, good)
+        return _refuse(trial, event.at, wanted)
+    if once := _somebodys(trial, event):
+        return _wait(trial, event.at, wanted, once)
+    return _arm(replace(trial, story=()), event.at, wanted, good)
 
 
-def _seen_armed(trial: Trial, at: str, wanted: Choice, good: BootSet) -> Decision:
-    armed = trial.candidate
+def _seen_armed(trial: Trial, event: Seen, wanted: Choice, good: BootSet) -> Decision:
+    at, armed = event.at, trial.candidate
+    if once := _somebodys(trial, event):
+        # It stands where ours stood: if it fails to come up, that is not held against ours.
+        rest = replace(trial, phase=Phase.STEADY, candidate=None)
+        told = with_story(rest, at, f"armed no more: {_wish(once)}")
+        return _seen_at_rest(told, event, wanted, good)
     if _is_refused(trial, wanted):
         # Also what is armed already: a module may have come into use since.
         refused = _refuse(replace(trial, phase=Phase.STEADY, candidate=None), at, wanted)
@@ -131,7 +157,17 @@ def _is_refused(trial: Trial, wanted: Choice) -> bool:
     return bool(against_trial(trial, wanted))
 
 
-def _refuse(trial: Trial, at: str, wanted: Choice) -> Decision:
+def _wait(trial: Trial, at: str, wanted: Choice, once: Choice) -> Decision:
+    """Arm nothing over what somebody wants to be booted once: the look after that boot does."""
+    words = f"{_wish(once)}; the change is armed after that"
+    return _refuse(trial, at, replace(wanted, obstacles=(words,)), head="not armed yet")
+
+
+def _wish(once: Choice) -> str:
+    return f"«{once.entry}» is booted once by somebody's wish"
+
+
+def _refuse(trial: Trial, at: str, wanted: Choice, *, head: str = "") -> Decision:
     """Remember what is not tried, once; the loader's default is the known-good already."""
     refused = Refused(
         fingerprint=wanted.boot_set.fingerprint,
@@ -142,8 +178,8 @@ def _refuse(trial: Trial, at: str, wanted: Choice) -> Decision:
     )
     if trial.refused and replace(trial.refused, at=at) == refused:
         return same(trial)
-    head = "this host cannot try it" if wanted.obstacles else "a pre-check failed"
-    words = f"{head}: {refused.release}: {against_trial(trial, wanted)[0]}"
+    why = "this host cannot try it" if wanted.obstacles else "a pre-check failed"
+    words = f"{head or why}: {refused.release}: {against_trial(trial, wanted)[0]}"
     return same(with_story(replace(trial, refused=refused), at, words))
 
 

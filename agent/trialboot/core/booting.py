@@ -17,6 +17,8 @@ from trialboot.core.trial import (
     Trial,
     is_condemned,
     is_known_good,
+    is_ours,
+    leads_alike,
     same,
     tell_cluster,
     with_story,
@@ -76,6 +78,7 @@ def _booted_armed(trial: Trial, event: Booted, running: Choice) -> Decision:
         words = f"{running.boot_set.release} was booted from the menu: respected, and not on trial"
         return _given_up(trial, event, words)
     # A power cut between the one-shot and its record lets it be set again under what it booted.
+    forget = (ForgetOnce(),) if _still_waits(trial, event) else ()
     trial = with_story(
         replace(trial, phase=Phase.TRIAL, candidate=running),
         event.at,
@@ -84,7 +87,7 @@ def _booted_armed(trial: Trial, event: Booted, running: Choice) -> Decision:
     return Decision(
         trial=trial,
         todo=(
-            *((ForgetOnce(),) if event.once_pending else ()),
+            *forget,
             tell_cluster(
                 trial,
                 event.at,
@@ -105,12 +108,22 @@ def _booted_past(trial: Trial, event: Booted) -> Decision:
     # A power cut before the one-shot's record has it set again, under another candidate's failure
     # if that was replaced just then: only the known-good may still be waiting for it.
     untold = event.instead != FALLBACK or trial.replaced is not None
-    if event.once_pending and untold:
+    if _still_waits(trial, event) and untold:
         return same(replace(trial, replaced=None))
     if event.instead == PICKED:
         words = f"the known-good was picked in the boot menu, not {_release(trial)}: respected"
         return _given_up(trial, event, words)
     return _never_came_up(trial, event)
+
+
+def _still_waits(trial: Trial, event: Booted) -> bool:
+    """Tell whether our one-shot is still to come: somebody else's says nothing of the candidate.
+
+    Theirs stays, and ours is gone: taken by this boot, or overwritten. So the candidate counts as
+    tried, for it must not be tried twice.
+    """
+    once = event.once
+    return event.once_pending and (not isinstance(once, Choice) or is_ours(trial, once))
 
 
 def _is_armed(trial: Trial, event: Booted, running: Choice) -> bool:
@@ -123,8 +136,7 @@ def _is_armed(trial: Trial, event: Booted, running: Choice) -> bool:
         return True
     replaced = trial.replaced if event.once_pending else None
     return any(
-        running.entry == choice.entry
-        or running.boot_set.fingerprint == choice.boot_set.fingerprint
+        leads_alike(running, choice)
         for choice in (trial.candidate, replaced)
         if choice is not None
     )
@@ -133,7 +145,7 @@ def _is_armed(trial: Trial, event: Booted, running: Choice) -> bool:
 def _given_up(trial: Trial, event: Booted, words: str) -> Decision:
     """End what was armed, and condemn nothing: the next look may arm it again."""
     rest = replace(trial, phase=Phase.STEADY, candidate=None)
-    todo = (ForgetOnce(),) if event.once_pending else ()
+    todo = (ForgetOnce(),) if _still_waits(trial, event) else ()
     return Decision(trial=with_story(rest, event.at, words), todo=todo)
 
 

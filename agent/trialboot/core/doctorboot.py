@@ -78,8 +78,7 @@ def _known_good(seen: Examined) -> tuple[State, str, str]:
         return (
             State.LOWERS,
             text,
-            "systemctl restart trialbootd: it mends what it finds by hash on this host, and says what it "
-            "cannot",
+            "systemctl restart trialbootd: it mends what this host still has, and says what it cannot",
         )
     return State.FINE, f"{kept.release} is earned, kept, and whole by hash", ""
 

@@ -135,7 +135,8 @@ def _bless(trial: Trial, event: Judged) -> Decision:
     tell = tell_cluster(
         blessed, event.at, "BootProven", words, cordoned=False, condition="True", notice="Normal"
     )
-    return Decision(trial=blessed, todo=(*_pin(proven), tell))
+    # Last at the loader: where the power goes before, all that is left over leads to the default.
+    return Decision(trial=blessed, todo=(*_pin(proven), ForgetOnce(spent=True), tell))
 
 
 def _roll_back(trial: Trial, event: Judged) -> Decision:

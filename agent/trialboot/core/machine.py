@@ -47,7 +47,10 @@ from trialboot.core.trial import (
 LEGAL: Final[Mapping[tuple[Phase, Phase], str]] = MappingProxyType(
     {
         (Phase.STEADY, Phase.ARMED): "change seen",
-        (Phase.ARMED, Phase.STEADY): "change undone, refused, another picked, or observe",
+        (
+            Phase.ARMED,
+            Phase.STEADY,
+        ): "undone, refused, another picked or booted once, or observe",
         (Phase.ARMED, Phase.TRIAL): "candidate booted",
         (Phase.ARMED, Phase.CONDEMNED): "never came up",
         (Phase.TRIAL, Phase.STEADY): "sound: blessed, or observe",

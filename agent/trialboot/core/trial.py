@@ -135,6 +135,8 @@ class Booted:
     running: Choice | Unknown
     once_pending: bool
     """The loader still holds a one-shot: it has not been consumed."""
+    once: Choice | Unknown | None = NOT_LOOKED_AT
+    """What that one-shot leads to; it is taken for ours where that is not known."""
     instead: str = ""
     """Why the loader booted the known-good although it had consumed a one-shot for a candidate.
 
@@ -218,6 +220,17 @@ def is_known_good(trial: Trial, running: Choice) -> bool:
 def is_condemned(trial: Trial, boot_set: BootSet) -> bool:
     """Tell whether a boot set failed its trial, and was not forgiven."""
     return any(c.fingerprint == boot_set.fingerprint for c in trial.condemned)
+
+
+def leads_alike(one: Choice, other: Choice) -> bool:
+    """Tell whether two choices are one: a package run may have changed an entry's files since."""
+    return one.entry == other.entry or one.boot_set.fingerprint == other.boot_set.fingerprint
+
+
+def is_ours(trial: Trial, once: Choice) -> bool:
+    """Tell whether a one-shot leads to what is armed, or to what that has replaced."""
+    armed = (trial.candidate, trial.replaced) if trial.phase is Phase.ARMED else ()
+    return any(choice is not None and leads_alike(once, choice) for choice in armed)
 
 
 def last_why(trial: Trial) -> str:

@@ -114,6 +114,7 @@ class Conduct:
                 boot=outlook.boot,
                 running=outlook.running,
                 once_pending=outlook.once_pending,
+                once=outlook.once,
                 instead=outlook.instead,
             )
         )

@@ -112,8 +112,8 @@ def perform(host: Host, loader: Loader, action: Action, cache: Cache) -> None:
             _secure(host, loader, boot_set)
         case BootOnce(entry):
             loader.boot_once(entry)
-        case ForgetOnce():
-            loader.forget_once()
+        case ForgetOnce(spent=spent):
+            _tidy(loader) if spent else loader.forget_once()
         case Unpin():
             loader.remove()
             _unprotect(host)
@@ -303,6 +303,16 @@ def _own_default(host: Host, menu: Menu) -> MenuEntry:
         raise LoaderError(own.why)
     check_bootable(host, own.entry)
     return own.entry
+
+
+def _tidy(loader: Loader) -> None:
+    """Take away what is left of a one-shot that has booted; one that waits is somebody else's."""
+    try:
+        if not loader.state().once:
+            loader.forget_once()
+    except LoaderError as error:
+        # It leads to the default, and the next one-shot takes its place: no verdict waits for it.
+        sys.stderr.write(f"something is left of the one-shot: {error}\n")
 
 
 def _secure(host: Host, loader: Loader, boot_set: BootSet) -> None:

@@ -108,6 +108,7 @@ class Laws:
             boot=NOW,
             running=running,
             once_pending=world.once is not None,
+            once=self.once(world),
             instead=world.instead,
         )
 
@@ -159,7 +160,7 @@ class Laws:
                 earned, "a boot set became the known-good without a sound verdict of its own"
             )
         if (before.phase, after.phase) == (Phase.ARMED, Phase.CONDEMNED):
-            tried = world.once is None or world.instead == FALLBACK
+            tried = world.once is None or world.stray or world.instead == FALLBACK
             self.demand(
                 tried and before.candidate is not None, "condemned, and it was not even tried"
             )
@@ -171,6 +172,7 @@ class Laws:
             self.demand(same, "what a human picked is on trial")
         if isinstance(event, Judged):
             self._check_cordon(world, before, decision)
+        self._check_somebodys(world, event, decision)
         self._check_todo(world, before, decision)
         self._check_mend(world, before, decision)
 
@@ -189,6 +191,37 @@ class Laws:
         self.demand(after.phase is Phase.STEADY or not told, f"not kept, and yet {after.phase}")
         harmless = all(gives_back(action) for action in decision.todo)
         self.demand(harmless, f"not kept, and yet: {', '.join(map(action_name, decision.todo))}")
+
+    def _check_somebodys(self, world: World, event: Event, decision: Decision) -> None:
+        """Have what somebody else boots once left alone, and never taken for ours."""
+        before, after = self.trial(world), decision.trial
+        match event:
+            case Seen(once=Choice()) if self.is_somebodys(world):
+                touched = any(isinstance(a, BootOnce | ForgetOnce) for a in decision.todo)
+                self.demand(not touched, "somebody's one-shot is taken back or overwritten")
+                armed = after.phase is Phase.ARMED and before.running is not None
+                unknown = isinstance(event.wanted, Unknown)
+                self.demand(unknown or not armed, "armed beside somebody's one-shot")
+            case Judged(verdict=verdict) if verdict.outcome is Outcome.SOUND:
+                forgot = ForgetOnce() in decision.todo
+                self.demand(not forgot, "a sound verdict takes a one-shot back that still waits")
+            case Booted(running=Choice() as runs) if self.is_somebodys(world):
+                past = runs.boot_set == before.known_good and before.candidate is not None
+                waits = after.phase is Phase.ARMED and before.boot != NOW and self.acts(world)
+                self.demand(not (past and waits), "loop: somebody's one-shot is taken for ours")
+
+    def is_somebodys(self, world: World) -> bool:
+        """Tell whether the one-shot leads to nothing of ours, and to nothing condemned."""
+        if not (world.stray and world.once):
+            return False
+        trial, led = self.trial(world), self.loads(world, world.once)
+        armed = (trial.candidate, trial.replaced) if trial.phase is Phase.ARMED else ()
+        ours = [choice for choice in armed if choice is not None]
+        entries = {self.entry(world, world.wanted), *(choice.entry for choice in ours)}
+        names = {world.wanted, self.known_good(world), *(c.boot_set.kernel for c in ours)}
+        marked = {mark.fingerprint for mark in trial.condemned}
+        theirs = world.once not in entries and led not in names
+        return theirs and SETS[led].fingerprint not in marked
 
     def _check_cordon(self, world: World, before: Trial, decision: Decision) -> None:
         cordons = any(isinstance(a, Tell) and a.wish.cordoned for a in decision.todo)

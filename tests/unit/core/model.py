@@ -440,8 +440,8 @@ class Model(Laws):
         match action:
             case BootOnce(entry=entry):
                 once = entry
-            case ForgetOnce():
-                once = None
+            case ForgetOnce(spent=spent):
+                once = once if spent else None
             case PinKnownGood(boot_set=boot_set) | Mend(boot_set=boot_set):
                 default = boot_set.kernel
             case Secure(boot_set=boot_set):
@@ -516,8 +516,8 @@ class Model(Laws):
                 )
             case BootOnce(entry=entry):
                 after = world._replace(once=entry, stray=False)
-            case ForgetOnce():
-                after = world._replace(once=None, stray=False)
+            case ForgetOnce(spent=spent):
+                after = world if spent else world._replace(once=None, stray=False)
             case Unpin():
                 after = world._replace(default=None)
             case _:

@@ -46,13 +46,23 @@ WRONG: Final = {
         "booting._booted_armed: not _is_armed(trial, event, running) -> True"
     ),
     "the failure of a one-shot that still waits is held against it": (
-        "booting._booted_past: event.once_pending and untold -> False"
+        "booting._booted_past: _still_waits(trial, event) and untold -> False"
     ),
     "a one-shot is set anew under what may have consumed it": (
         "arming._with_right_once: candidate and trial.running is None -> False"
     ),
     "a stray one-shot to a condemned boot set is left alone": (
         f"arming._with_right_once: {CONDEMNED_ONCE} -> False"
+    ),
+    "a change is armed over somebody's one-shot": (
+        "arming._seen_at_rest: (once := _somebodys(trial, event)) -> False"
+    ),
+    "a candidate stays armed beside somebody's one-shot": (
+        "arming._seen_armed: (once := _somebodys(trial, event)) -> False"
+    ),
+    "somebody's one-shot is taken for ours": (
+        "booting._still_waits: event.once_pending and (not isinstance(once, Choice) or "
+        "is_ours(trial, once)) -> event.once_pending"
     ),
     "a condemned boot set is tried again": (
         "arming._seen_at_rest: is_condemned(trial, wanted.boot_set) -> False"

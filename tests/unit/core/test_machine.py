@@ -23,6 +23,7 @@ from trialboot.core.bootset import BootSet
 from trialboot.core.facts import BootId, EntryId, Unknown
 from trialboot.core.language import assert_never
 from trialboot.core.machine import LEGAL, IllegalMoveError, legal_moves, step
+from trialboot.core.menu import KNOWN_GOOD
 from trialboot.core.node import Wish
 from trialboot.core.trial import (
     AT_REST,
@@ -66,7 +67,7 @@ def choice(name: str, entry: str = "", summary: str = "", *objections: str) -> C
     )
 
 
-GOOD, NEW, OTHER = choice("good"), choice("new"), choice("other")
+GOOD, NEW, OTHER, THIRD = choice("good"), choice("new"), choice("other"), choice("third")
 LACKING = choice("new", "", "", "ice is missing")
 HINDERED = replace(NEW, obstacles=("no one-shot reaches it",))
 SOUND, WORSE, UNSURE = (
@@ -104,6 +105,11 @@ def booted(
     return Booted(at=AT, boot=boot, running=running, once_pending=pending, instead=instead)
 
 
+def beside(once: Choice | Unknown, running: Choice, instead: str = "") -> Booted:
+    """Tell of a boot after which the loader holds this one-shot."""
+    return replace(booted(running, pending=True, instead=instead), once=once)
+
+
 def seen(wanted: Choice | Unknown, once: Choice | Unknown | None = NOT_LOOKED_AT) -> Seen:
     return Seen(at=AT, wanted=wanted, once=once)
 
@@ -136,6 +142,8 @@ def words(action: Action) -> str:
             return f"BootOnce {entry}"
         case Reboot(leaving=leaving):
             return f"Reboot {leaving}"
+        case ForgetOnce(spent=True):
+            return "ForgetOnce spent"
         case ForgetOnce() | Unpin():
             return type(action).__name__
 
@@ -410,7 +418,116 @@ TABLE: dict[str, tuple[Trial, Event, Phase, list[str]]] = {
     "armed, the operator boots another once": (
         WAITING,
         seen(NEW, OTHER),
+        Phase.STEADY,
+        NOTHING,
+    ),
+    "armed and undone, the operator boots another once": (
+        WAITING,
+        seen(GOOD, OTHER),
+        Phase.STEADY,
+        NOTHING,
+    ),
+    "armed and refused, the operator boots another once": (
+        WAITING,
+        seen(LACKING, OTHER),
+        Phase.STEADY,
+        NOTHING,
+    ),
+    "armed, another change, the operator boots a third once": (
+        WAITING,
+        seen(OTHER, THIRD),
+        Phase.STEADY,
+        NOTHING,
+    ),
+    "armed, another change, its own one-shot is there": (
+        WAITING,
+        seen(OTHER, choice("rebuilt", entry="new")),
         Phase.ARMED,
+        ["PinKnownGood good", "Keep other", "BootOnce other"],
+    ),
+    "armed, the one-shot of what was replaced is there": (
+        REPLACING,
+        seen(THIRD, NEW),
+        Phase.ARMED,
+        ["PinKnownGood good", "Keep third", "BootOnce third"],
+    ),
+    "steady, a change, the operator boots another once": (
+        STEADY,
+        seen(NEW, OTHER),
+        Phase.STEADY,
+        NOTHING,
+    ),
+    "recovered, a new change, the operator boots another once": (
+        RECOVERED,
+        seen(OTHER, THIRD),
+        Phase.RECOVERED,
+        NOTHING,
+    ),
+    "steady, a change, the operator boots that once": (
+        STEADY,
+        seen(NEW, choice("rebuilt", entry="new")),
+        Phase.ARMED,
+        PIN_AND_TRY,
+    ),
+    "steady, a change, the known-good boots once": (
+        STEADY,
+        seen(NEW, GOOD),
+        Phase.ARMED,
+        PIN_AND_TRY,
+    ),
+    "steady, a change, the known-good's entry boots once": (
+        STEADY,
+        seen(NEW, choice("kept", entry=KNOWN_GOOD)),
+        Phase.ARMED,
+        PIN_AND_TRY,
+    ),
+    "steady, a change, a condemned one boots once": (
+        replace(STEADY, condemned=(condemned(OTHER),)),
+        seen(NEW, OTHER),
+        Phase.ARMED,
+        PIN_AND_TRY,
+    ),
+    "steady, a change, what boots once is not known": (
+        STEADY,
+        seen(NEW, BLIND),
+        Phase.ARMED,
+        PIN_AND_TRY,
+    ),
+    "armed, its one-shot waits, and is known": (
+        WAITING,
+        beside(NEW, GOOD),
+        Phase.ARMED,
+        NOTHING,
+    ),
+    "armed, what waits is not known": (WAITING, beside(BLIND, GOOD), Phase.ARMED, NOTHING),
+    "armed, the known-good again, and somebody's one-shot waits": (
+        WAITING,
+        beside(OTHER, GOOD),
+        Phase.CONDEMNED,
+        FAILED,
+    ),
+    "armed, the known-good again, and a one-shot to itself waits": (
+        WAITING,
+        beside(GOOD, GOOD),
+        Phase.CONDEMNED,
+        FAILED,
+    ),
+    "armed, the known-good was picked, and somebody's one-shot waits": (
+        WAITING,
+        beside(OTHER, GOOD, PICKED),
+        Phase.STEADY,
+        NOTHING,
+    ),
+    "armed, the candidate runs, and somebody's one-shot waits": (
+        WAITING,
+        beside(OTHER, NEW),
+        Phase.TRIAL,
+        [CORDON],
+    ),
+    "armed, another was picked, and somebody's one-shot waits": (
+        WAITING,
+        beside(THIRD, OTHER),
+        Phase.STEADY,
         NOTHING,
     ),
     "armed, its one-shot is gone, and it may be what runs": (
@@ -485,7 +602,7 @@ TABLE: dict[str, tuple[Trial, Event, Phase, list[str]]] = {
         TRYING,
         judged(SOUND),
         Phase.STEADY,
-        ["Keep new", "PinKnownGood new", UNCORDON],
+        ["Keep new", "PinKnownGood new", "ForgetOnce spent", UNCORDON],
     ),
     "trial without a candidate, sound": (
         replace(TRYING, candidate=None),
@@ -603,6 +720,18 @@ OBSERVED: dict[str, tuple[Trial, Event, Phase, list[str]]] = {
     "a change": (replace(STEADY, pinned=False), seen(NEW), Phase.STEADY, NOTHING),
     "pinned, at rest": (STEADY, seen(NEW), Phase.STEADY, GIVEN_BACK),
     "pinned, armed": (WAITING, seen(NEW), Phase.STEADY, GIVEN_BACK),
+    "pinned, the operator boots another once": (
+        STEADY,
+        seen(NEW, OTHER),
+        Phase.STEADY,
+        ["Unpin", UNCORDON],
+    ),
+    "pinned, what is wanted is not known, the operator boots another once": (
+        STEADY,
+        seen(BLIND, OTHER),
+        Phase.STEADY,
+        ["Unpin", UNCORDON],
+    ),
     "pinned, on trial": (TRYING, seen(NEW), Phase.STEADY, GIVEN_BACK),
     "pinned, condemned": (LEAVING, seen(NEW), Phase.STEADY, GIVEN_BACK),
     "pinned, recovered": (RECOVERED, seen(BLIND), Phase.STEADY, GIVEN_BACK),
@@ -778,6 +907,36 @@ def test_a_boot_by_kexec_is_judged_and_ends_nothing() -> None:
         assert step(unknown, seen(OTHER), ARMED) == Decision(trial=unknown)
     left = step(step(TRYING, booted(BLIND), ARMED).trial, booted(GOOD, HERE), ARMED)
     assert left.trial.phase is Phase.CONDEMNED
+
+
+def test_what_somebody_boots_once_is_waited_for_and_the_change_is_armed_after_it() -> None:
+    waiting = step(STEADY, seen(NEW, OTHER), ARMED)
+    wish = "«other» is booted once by somebody's wish"
+    assert last_line(waiting) == f"not armed yet: 6.1-new: {wish}; the change is armed after that"
+    refused = waiting.trial.refused
+    assert refused
+    assert (refused.release, refused.objections) == ("6.1-new", ())
+    assert refused.obstacles == (f"{wish}; the change is armed after that",)
+    assert step(waiting.trial, seen(NEW, OTHER), ARMED) == Decision(trial=waiting.trial)
+    there = step(waiting.trial, booted(OTHER), ARMED).trial
+    assert (there.phase, there.running) == (Phase.STEADY, OTHER)
+    proven = step(there, judged(SOUND, LATER), ARMED).trial
+    assert proven.known_good == GOOD.boot_set
+    after = step(proven, seen(NEW, None), ARMED)
+    assert (after.trial.phase, after.trial.candidate, after.trial.refused) == (
+        Phase.ARMED,
+        NEW,
+        None,
+    )
+
+
+def test_what_is_armed_makes_way_for_what_somebody_boots_once() -> None:
+    waiting = step(WAITING, seen(NEW, OTHER), ARMED).trial
+    told = [moment.text for moment in waiting.story]
+    assert told[0] == "armed no more: «other» is booted once by somebody's wish"
+    # Had it been left armed, it would be condemned where «other» does not come up.
+    assert step(waiting, booted(GOOD), ARMED).trial.condemned == ()
+    assert step(waiting, seen(NEW, None), ARMED).trial.phase is Phase.ARMED
 
 
 def test_damage_is_told_once_and_mended_each_time() -> None:

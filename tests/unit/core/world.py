@@ -231,8 +231,9 @@ class Shelf:
 def gist(event: Event) -> tuple[str, str, str]:
     """Tell events of this model apart, faster than by their values."""
     match event:
-        case Booted(running=running):
-            return "booted", told(running), f"{event.once_pending} {event.instead}"
+        case Booted(running=running, once=once):
+            pending = "none" if once is None else told(once)
+            return "booted", told(running), f"{event.once_pending} {pending} {event.instead}"
         case Seen(wanted=wanted, once=once):
             return "seen", told(wanted), "none" if once is None else told(once)
         case Judged():

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,17 +12,22 @@ from tests.unit.loaders.host_folder import OLD, SIMPLE, Node, PowerCutError, pow
 from trialboot import efivariables
 from trialboot.bootfiles import read_menu
 from trialboot.bootonce import may_be_hidden
+from trialboot.core.actions import PIN_ACTIONS, Action, ForgetOnce
 from trialboot.core.efi import TRIAL_ENTRY, LoadOption, format_number, format_option, format_order
-from trialboot.core.facts import EntryId, Unknown
+from trialboot.core.facts import BootId, EntryId, Unknown
 from trialboot.core.grub import format_environment, parse_environment
+from trialboot.core.machine import step
 from trialboot.core.menu import BOOT_NEXT, KNOWN_GOOD, Carrier, Menu, Resolved, next_entry
 from trialboot.core.protection import Level
+from trialboot.core.trial import Choice, Judged, Phase, Policy, Trial
+from trialboot.core.verdict import Outcome, Verdict
 from trialboot.errors import LoaderError
 from trialboot.loaders.boot_next import BootNext
 from trialboot.loaders.environment_block import EnvironmentBlock
 from trialboot.loaders.grub import Grub
-from trialboot.loaders.oneshots import carrier_for
+from trialboot.loaders.oneshots import carrier_for, other_carriers
 from trialboot.readers.efi import read_boot_next
+from trialboot.workers import pin
 from trialboot.writers.vault import bootsets, parts
 
 OURS = LoadOption(description=TRIAL_ENTRY, partition=ESP, file="/EFI/trialboot/shimx64.efi")
@@ -163,6 +169,63 @@ def test_firmware_that_puts_our_entry_into_its_order_is_put_right(tmp_path: Path
     firmware.put("BootOrder", format_order([3, 0, 1, 2, 1]))
     grub.forget_once()
     assert firmware.order() == (0, 1, 2, 1)
+
+
+def after_a_sound_trial(node: Node) -> list[Action]:
+    """Give what the pin worker is asked once the newest kernel has proven itself."""
+    new = Choice(entry=EntryId(SIMPLE), boot_set=node.boot_set("6.12.117-amd64"))
+    boot, at = BootId("here"), "2026-01-01T00:00:00Z"
+    trial = Trial(
+        phase=Phase.TRIAL,
+        known_good=node.boot_set(),
+        pinned=True,
+        candidate=new,
+        running=new,
+        boot=boot,
+    )
+    event = Judged(at=at, boot=boot, verdict=Verdict(outcome=Outcome.SOUND, reasons=("sound",)))
+    todo = step(trial, event, Policy(armed=True)).todo
+    return [action for action in todo if isinstance(action, PIN_ACTIONS)]
+
+
+def test_a_sound_trial_leaves_nothing_with_firmware_that_keeps_what_it_was_told(
+    tmp_path: Path,
+) -> None:
+    node, firmware, grub = armed(tmp_path)
+    grub_takes(node)
+    firmware.put("BootOrder", format_order([3, 0, 1, 2, 1]))
+    assert firmware.next_entry() == OURS
+    for action in after_a_sound_trial(node):
+        pin.perform(node.host, grub, action, {})
+        assert reached(node) == KNOWN_GOOD
+    assert firmware.get("BootNext") is None
+    assert firmware.order() == (0, 1, 2, 1)
+    assert not (tmp_path / FOLDER / "trial.env").exists()
+    assert grub.state().known_good == node.boot_set("6.12.117-amd64").fingerprint
+
+
+@pytest.mark.parametrize("cut", range(8))
+def test_a_power_cut_while_it_is_tidied_leads_to_the_known_good(tmp_path: Path, cut: int) -> None:
+    node, firmware, grub = armed(tmp_path)
+    grub_takes(node)
+    firmware.put("BootOrder", format_order([3, 0, 1, 2, 1]))
+    with suppress(PowerCutError), power_for(cut, tmp_path):
+        pin.perform(node.host, grub, ForgetOnce(spent=True), {})
+    assert reached(node) == KNOWN_GOOD
+    assert firmware.next_entry() in {None, OURS}
+    pin.perform(node.host, grub, ForgetOnce(spent=True), {})
+    assert firmware.get("BootNext") is None
+    assert firmware.order() == (0, 1, 2, 1)
+
+
+def test_what_grub_cannot_clear_is_followed_by_the_known_good(tmp_path: Path) -> None:
+    node, _, grub = armed(tmp_path)
+    EnvironmentBlock(node.host).set(EntryId(OLD))
+    assert reached(node) == SIMPLE
+    for carrier in other_carriers(node.host):
+        carrier.forget()
+    assert grub.state().once == KNOWN_GOOD
+    assert reached(node) == KNOWN_GOOD
 
 
 def test_a_new_grub_on_the_esp_makes_the_copy_stale_until_it_is_copied_again(

@@ -180,6 +180,7 @@ def test_what_is_damaged_is_not_pinned(tmp_path: Path) -> None:
     [
         (BootOnce(EntryId(SIMPLE)), ("boot_once", SIMPLE)),
         (ForgetOnce(), ("forget_once",)),
+        (ForgetOnce(spent=True), ("forget_once",)),
         (Unpin(), ("remove",)),
     ],
 )
@@ -764,6 +765,28 @@ def test_the_worker_takes_all_kept_initrds_off_the_files_of_a_new_dracut(tmp_pat
     kept.hardlink_to(host_file)
     pin.work(node.host)  # damaged by now: left alone
     assert kept.samefile(host_file)
+
+
+def test_tidying_after_a_trial_leaves_what_somebody_else_boots_once(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    wanted = keep(node)
+    decide(node, wanted, PinKnownGood(wanted.boot_set))
+    pin.work(node.host)
+    EnvironmentBlock(node.host).set(EntryId(OLD))
+    decide(node, ForgetOnce(spent=True))
+    pin.work(node.host)
+    assert boots(node) == OLD
+
+
+def test_what_cannot_be_tidied_holds_up_no_verdict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = make_node(tmp_path)
+    block = tmp_path / "boot/grub/grubenv"
+    block.unlink(missing_ok=True)
+    block.symlink_to("/etc/passwd")
+    pin.perform(node.host, Grub(node.host), ForgetOnce(spent=True), {})
+    assert "something is left of the one-shot: " in capsys.readouterr().err
 
 
 def test_the_worker_stops_at_the_first_action_that_is_not_its_own(tmp_path: Path) -> None:
