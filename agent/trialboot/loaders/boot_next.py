@@ -94,8 +94,11 @@ class BootNext:
             reasons = self.against()
             if reasons or isinstance(copy, Unknown):
                 raise LoaderError(f"BootNext carries no one-shot: {'; '.join(reasons)}")
-            if self._is_taken():
-                raise LoaderError("BootNext is taken: the firmware starts something else next")
+            if other := self._other_next():
+                raise LoaderError(
+                    f"BootNext is taken: the firmware starts {other} next; «efibootmgr -N» takes "
+                    "that back"
+                )
             self._copy_files(copy.image)
             write_block(self.host, self.carrier, {ONCE: entry, SOURCE: copy.image.folder})
             number = self._entry(copy.option())
@@ -189,10 +192,21 @@ class BootNext:
     def _own_entries(self) -> list[str]:
         return [n for n, option in efivariables.options(self.host).items() if is_ours(option)]
 
-    def _is_taken(self) -> bool:
-        """Tell whether somebody else has set BootNext: that passes, and no other carrier helps."""
+    def _other_next(self) -> str:
+        """Say what BootNext starts where somebody else has set it; else empty.
+
+        That passes, and no other carrier helps.
+        """
         value = efivariables.read(self.host, "BootNext")
-        return value is not None and not next_is_ours(self.host)
+        if value is None or next_is_ours(self.host):
+            return ""
+        number = parse_number(value)
+        if isinstance(number, Unknown):
+            return f"something that is not understood ({number.why})"
+        options = efivariables.options(self.host).items()
+        found = next((option for name, option in options if boot_number(name) == number), None)
+        name = f"Boot{number:04X}"
+        return f"«{found.description}» ({name})" if isinstance(found, LoadOption) else name
 
     def _against_room(self, image: Image) -> Iterator[str]:
         wanted = sum(source.stat().st_size for source, _ in self._pairs(image))

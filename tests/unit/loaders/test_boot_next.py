@@ -135,15 +135,24 @@ def test_another_boot_next_is_not_forgotten(tmp_path: Path) -> None:
     firmware.put("BootNext", format_number(1))
     grub.forget_once()
     assert firmware.get("BootNext") == format_number(1)
-    with pytest.raises(LoaderError, match="BootNext is taken"):
+    told = r"BootNext is taken: .*«Windows Boot Manager» \(Boot0001\).*«efibootmgr -N»"
+    with pytest.raises(LoaderError, match=told):
         grub.boot_once(EntryId(OLD))
     assert firmware.get("BootNext") == format_number(1)
+
+
+def test_a_boot_next_that_leads_nowhere_is_told_by_its_number(tmp_path: Path) -> None:
+    _, firmware, grub = armed(tmp_path)
+    firmware.put("BootNext", format_number(0x1A))
+    with pytest.raises(LoaderError, match="the firmware starts Boot001A next"):
+        grub.boot_once(EntryId(OLD))
+    assert firmware.get("BootNext") == format_number(0x1A)
 
 
 def test_a_boot_next_that_is_not_understood_is_taken(tmp_path: Path) -> None:
     _, firmware, grub = armed(tmp_path)
     firmware.put("BootNext", b"odd")
-    with pytest.raises(LoaderError, match="BootNext is taken"):
+    with pytest.raises(LoaderError, match=r"BootNext is taken.*not understood \(not two bytes"):
         grub.boot_once(EntryId(OLD))
     assert firmware.get("BootNext") == b"odd"
 
