@@ -4,7 +4,7 @@ Run with `pytest -s` to see how many worlds there are; TRIALBOOT_EXPLORE_DEPTH g
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ import pytest
 from tests.unit.core import model
 from tests.unit.core.explorer import DEPTH, Explorer
 from tests.unit.core.mutants import mutants_of
+from tests.unit.core.world import Family
 from trialboot.core import arming, booting, ending, machine
 from trialboot.core.actions import Secure
 from trialboot.core.record import parse, plain
@@ -54,16 +55,6 @@ WRONG: Final = {
     "a stray one-shot to a condemned boot set is left alone": (
         f"arming._with_right_once: {CONDEMNED_ONCE} -> False"
     ),
-    "a change is armed over somebody's one-shot": (
-        "arming._seen_at_rest: (once := _somebodys(trial, event)) -> False"
-    ),
-    "a candidate stays armed beside somebody's one-shot": (
-        "arming._seen_armed: (once := _somebodys(trial, event)) -> False"
-    ),
-    "somebody's one-shot is taken for ours": (
-        "booting._still_waits: event.once_pending and (not isinstance(once, Choice) or "
-        "is_ours(trial, once)) -> event.once_pending"
-    ),
     "a condemned boot set is tried again": (
         "arming._seen_at_rest: is_condemned(trial, wanted.boot_set) -> False"
     ),
@@ -95,6 +86,42 @@ def _broken() -> dict[str, list[str]]:
     for story in explorer.broken.values():
         assert 1 <= len(story) <= NEAR + 8, "the shortest story, and what calm makes of it"
     return explorer.broken
+
+
+WISHED: Final = {
+    "a change is armed over somebody's one-shot": (
+        "arming._seen_at_rest: (once := _somebodys(trial, event)) -> False"
+    ),
+    "a candidate stays armed beside somebody's one-shot": (
+        "arming._seen_armed: (once := _somebodys(trial, event)) -> False"
+    ),
+    "our own one-shot is taken for somebody's": (
+        "arming._somebodys: as_wanted or is_ours(trial, once) or is_condemned(trial, "
+        "once.boot_set) -> as_wanted or is_condemned(trial, once.boot_set)"
+    ),
+    "observe mode takes somebody's one-shot back": (
+        "arming._released: () if _somebodys(trial, event) else (ForgetOnce(),) -> (ForgetOnce(),)"
+    ),
+    "somebody's one-shot is taken for ours": (
+        "booting._still_waits: event.once_pending and (not isinstance(once, Choice) or "
+        "is_ours(trial, once)) -> event.once_pending"
+    ),
+}
+
+
+class _Strangers(model.Model):
+    """Only the worlds in which somebody else is at the loader: they are few."""
+
+    def roots(self) -> Iterator[model.Step]:
+        yield from self._family(Family.OTHERS)
+
+
+@pytest.mark.parametrize("name", WISHED.values(), ids=WISHED)
+def test_a_wrong_law_for_somebodys_one_shot_is_found_out(name: str) -> None:
+    explorer = Explorer(model=_Strangers())
+    with MUTANTS[name].alive():
+        explorer.explore(NEAR + 1, stop_early=True)
+    assert explorer.broken
 
 
 def _unsecured(right: Callable[..., Decision]) -> Callable[..., Decision]:
