@@ -433,6 +433,12 @@ def cut_short(path: Path) -> None:
     path.write_text("cut")
 
 
+def give_errors(path: Path) -> None:
+    """Be a file that the disk does not give: reading fails with EIO."""
+    path.unlink()
+    path.symlink_to("/proc/self/mem")
+
+
 def remove_all(folder: Path) -> None:
     shutil.rmtree(folder)
 
@@ -444,6 +450,8 @@ def remove_all(folder: Path) -> None:
         ("boot/trialboot/{}/vmlinuz", cut_short),
         ("boot/trialboot/{}/initrd.img", Path.unlink),
         ("boot/trialboot/{}/initrd.img", cut_short),
+        ("boot/trialboot/{}/vmlinuz", give_errors),
+        ("boot/trialboot/{}/initrd.img", give_errors),
         ("boot/trialboot/{}/firmware.cpio", cut_short),
         ("boot/trialboot/{}/manifest.json", Path.unlink),
         ("boot/trialboot/{}", remove_all),
@@ -936,6 +944,12 @@ def test_all_initrds_of_an_entry_are_kept_and_booted_in_their_order(tmp_path: Pa
     ]
     for path, file in zip(kept.initrds, files, strict=False):
         assert node.host.path(path).samefile(file)
+    bootsets.verify(node.host, boot_set.fingerprint)
+    node.host.path(kept.initrds[0]).unlink()
+    perform(node, Keep(boot_set, EntryId(OLD)))
+    node.host.path(kept.initrds[1]).unlink()
+    with pytest.raises(VaultError, match="install its kernel's package again"):  # the modules
+        perform(node, Mend(boot_set))
     bootsets.verify(node.host, boot_set.fingerprint)
     Grub(node.host).install(kept)
     assert Grub(node.host).state().known_good == boot_set.fingerprint
