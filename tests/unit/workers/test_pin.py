@@ -46,7 +46,7 @@ from trialboot.loaders.interface import Loader
 from trialboot.loaders.systemd_boot import SystemdBoot
 from trialboot.workers import pin, release
 from trialboot.writers import contentcache, store
-from trialboot.writers.vault import bootsets, layout, parts
+from trialboot.writers.vault import bootsets, layout, ownfiles, parts
 
 
 @dataclass
@@ -637,6 +637,28 @@ def test_the_worker_arms_a_trial_and_may_be_run_again(tmp_path: Path) -> None:
     decide(node, ForgetOnce())
     pin.work(node.host)
     assert boots(node) == KNOWN_GOOD
+
+
+def test_where_room_is_short_the_known_goods_initrd_is_the_first_to_be_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = make_node(tmp_path)
+    wanted, other = keep(node), Keep(node.boot_set(NEW), EntryId(SIMPLE))
+    perform(node, wanted, other)
+    node.write("/usr/bin/dracut", "")
+    first, second = sorted((wanted.boot_set, other.boot_set), key=lambda known: known.fingerprint)
+    room = [2 << 20]
+
+    def room_for_one(_: Path) -> os.statvfs_result:
+        free = room.pop() if room else 0
+        return os.statvfs_result((4096, 1, free, free, free, 0, 0, 0, 0, 255))
+
+    monkeypatch.setattr(os, "statvfs", room_for_one)
+    trial = Trial(known_good=second, previous=first)
+    store.save_decision(node.host, Decision(trial=trial, todo=(ForgetOnce(),)))
+    pin.work(node.host)
+    assert ownfiles.shared_initrds(node.host, second.fingerprint) == ()
+    assert len(ownfiles.shared_initrds(node.host, first.fingerprint)) == 1
 
 
 def lose_kernel(node: Node, good: BootSet) -> None:
