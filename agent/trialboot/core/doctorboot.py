@@ -75,11 +75,8 @@ def _known_good(seen: Examined) -> tuple[State, str, str]:
         return State.UNKNOWN, text, _ask_root(seen)
     if kept.damage:
         text = f"{kept.release} is not whole: {'; '.join(kept.damage)}"
-        return (
-            State.LOWERS,
-            text,
-            "systemctl restart trialbootd: it mends what this host still has, and says what it cannot",
-        )
+        remedy = "systemctl restart trialbootd: it mends what this host still has, or says why not"
+        return State.LOWERS, text, remedy
     return State.FINE, f"{kept.release} is earned, kept, and whole by hash", ""
 
 

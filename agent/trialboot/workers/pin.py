@@ -55,7 +55,7 @@ def work(host: Host) -> None:
         raise LoaderError(loader.why)
     cache = contentcache.load(host)
     known = dict(cache)
-    _own_initrds(host)
+    _own_initrds(host, decision.trial)
     for action in takewhile(lambda action: isinstance(action, PIN_ACTIONS), decision.todo):
         _perform_decided(host, loader, decision.trial, action, cache)
     _forget_old_sets(host, decision.trial, cache)
@@ -77,9 +77,11 @@ def _forget_old_sets(host: Host, trial: Trial, cache: Cache) -> None:
                 bootsets.drop(host, fingerprint, cache)
 
 
-def _own_initrds(host: Host) -> None:
+def _own_initrds(host: Host, trial: Trial) -> None:
     """Take kept initrds off the files of a dracut that is new here, as long as they are whole."""
-    for fingerprint in bootsets.kept(host):
+    good = trial.known_good.fingerprint if trial.known_good else ""
+    # The known-good first: there may be room for one.
+    for fingerprint in sorted(bootsets.kept(host), key=lambda kept: kept != good):
         # Nothing waits for it: what is no longer whole is told by whoever needs it.
         with suppress(VaultError):
             ownfiles.own_initrds(host, fingerprint)

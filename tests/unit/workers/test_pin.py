@@ -46,7 +46,7 @@ from trialboot.loaders.interface import Loader
 from trialboot.loaders.systemd_boot import SystemdBoot
 from trialboot.workers import pin, release
 from trialboot.writers import contentcache, store
-from trialboot.writers.vault import bootsets, layout, parts
+from trialboot.writers.vault import bootsets, layout, ownfiles, parts
 
 
 @dataclass
@@ -434,6 +434,12 @@ def cut_short(path: Path) -> None:
     path.write_text("cut")
 
 
+def give_errors(path: Path) -> None:
+    """Be a file that the disk does not give: reading fails with EIO."""
+    path.unlink()
+    path.symlink_to("/proc/self/mem")
+
+
 def remove_all(folder: Path) -> None:
     shutil.rmtree(folder)
 
@@ -445,6 +451,8 @@ def remove_all(folder: Path) -> None:
         ("boot/trialboot/{}/vmlinuz", cut_short),
         ("boot/trialboot/{}/initrd.img", Path.unlink),
         ("boot/trialboot/{}/initrd.img", cut_short),
+        ("boot/trialboot/{}/vmlinuz", give_errors),
+        ("boot/trialboot/{}/initrd.img", give_errors),
         ("boot/trialboot/{}/firmware.cpio", cut_short),
         ("boot/trialboot/{}/manifest.json", Path.unlink),
         ("boot/trialboot/{}", remove_all),
@@ -630,6 +638,28 @@ def test_the_worker_arms_a_trial_and_may_be_run_again(tmp_path: Path) -> None:
     decide(node, ForgetOnce())
     pin.work(node.host)
     assert boots(node) == KNOWN_GOOD
+
+
+def test_where_room_is_short_the_known_goods_initrd_is_the_first_to_be_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = make_node(tmp_path)
+    wanted, other = keep(node), Keep(node.boot_set(NEW), EntryId(SIMPLE))
+    perform(node, wanted, other)
+    node.write("/usr/bin/dracut", "")
+    first, second = sorted((wanted.boot_set, other.boot_set), key=lambda known: known.fingerprint)
+    room = [2 << 20]
+
+    def room_for_one(_: Path) -> os.statvfs_result:
+        free = room.pop() if room else 0
+        return os.statvfs_result((4096, 1, free, free, free, 0, 0, 0, 0, 255))
+
+    monkeypatch.setattr(os, "statvfs", room_for_one)
+    trial = Trial(known_good=second, previous=first)
+    store.save_decision(node.host, Decision(trial=trial, todo=(ForgetOnce(),)))
+    pin.work(node.host)
+    assert ownfiles.shared_initrds(node.host, second.fingerprint) == ()
+    assert len(ownfiles.shared_initrds(node.host, first.fingerprint)) == 1
 
 
 def lose_kernel(node: Node, good: BootSet) -> None:
@@ -979,6 +1009,12 @@ def test_all_initrds_of_an_entry_are_kept_and_booted_in_their_order(tmp_path: Pa
     ]
     for path, file in zip(kept.initrds, files, strict=False):
         assert node.host.path(path).samefile(file)
+    bootsets.verify(node.host, boot_set.fingerprint)
+    node.host.path(kept.initrds[0]).unlink()
+    perform(node, Keep(boot_set, EntryId(OLD)))
+    node.host.path(kept.initrds[1]).unlink()
+    with pytest.raises(VaultError, match="install its kernel's package again"):  # the modules
+        perform(node, Mend(boot_set))
     bootsets.verify(node.host, boot_set.fingerprint)
     Grub(node.host).install(kept)
     assert Grub(node.host).state().known_good == boot_set.fingerprint
