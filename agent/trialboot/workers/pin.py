@@ -8,7 +8,6 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
 from itertools import takewhile
 from typing import Final
 
@@ -28,7 +27,14 @@ from trialboot.core.actions import (
 )
 from trialboot.core.bootset import BootSet, shown
 from trialboot.core.facts import Unknown
-from trialboot.core.menu import KNOWN_GOOD, Menu, MenuEntry, next_entry, wanted_entry
+from trialboot.core.menu import (
+    KNOWN_GOOD,
+    Menu,
+    MenuEntry,
+    next_entry,
+    wanted_entry,
+    without_once,
+)
 from trialboot.core.trial import Choice, Decision, Phase, Trial
 from trialboot.core.uki import UnifiedImage
 from trialboot.errors import HostError, LoaderError, StoreError, VaultError, VaultRoomError
@@ -279,7 +285,7 @@ def _give_back(host: Host, loader: Loader) -> str:
     is on disk is any better.
     """
     try:
-        menu = replace(loader.state(), once="")
+        menu = without_once(loader.state())
         if not _defaults_to_nothing(host, menu):
             return ""
         own = _own_default(host, menu)
