@@ -27,6 +27,8 @@ KNOWN_BY: Final = "trialboot_token"
 """What the kernel that was started by kexec is known by; there once the entry was taken."""
 KEXEC_CARRIER: Final = Carrier(KEXEC, "/boot/grub")
 """Its block lies beside GRUB's menu, where who may read that one finds this one."""
+SET_IN_THIS_BOOT: Final = "/run/trialboot/one-shot-set"
+"""There since an own block was given a one-shot: GRUB empties the block at each of its starts."""
 _BLOCK: Final = "trial.env"
 _OWN_FOLDER: Final = "trialboot"
 _ROOM: Final = 64 << 20
@@ -66,7 +68,7 @@ def read_once(host: Host, carrier: Carrier) -> str | Unknown:
 def may_be_hidden(host: Host, carrier: Carrier) -> bool:
     """Tell whether a carrier whose partition is not mounted may have something booted once."""
     if carrier.kind != BOOT_NEXT:
-        return carrier.kind != KEXEC
+        return carrier.kind != KEXEC and host.exists(SET_IN_THIS_BOOT)
     try:
         return next_is_ours(host)
     except OSError:

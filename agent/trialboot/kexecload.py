@@ -6,10 +6,11 @@ reboot. Number and flags: arch/x86/entry/syscalls/syscall_64.tbl and include/uap
 
 import ctypes
 import os
+import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _LIBC.syscall.restype = ctypes.c_long
@@ -30,11 +31,8 @@ def stage(kernel: Path, initrds: Sequence[Path], command_line: str) -> None:
         if not initrds:
             _load(image, -1, command_line, _NO_INITRAMFS)
             return
-        archive = os.memfd_create("initrds", os.MFD_CLOEXEC)
-        files.callback(os.close, archive)
-        for initrd in initrds:
-            _append(archive, initrd)
-        _load(image, archive, command_line, 0)
+        archive = files.enter_context(joined(initrds))
+        _load(image, archive.fileno(), command_line, 0)
 
 
 def unstage() -> None:
@@ -42,14 +40,20 @@ def unstage() -> None:
     _load(-1, -1, "", _UNLOAD)
 
 
-def _append(archive: int, initrd: Path) -> None:
-    """Add a file, filled up to four bytes, where the next archive may begin.
+def joined(initrds: Sequence[Path]) -> BinaryIO:
+    """Open the only initrd, or several as one, each filled up to four bytes for the next.
 
     Linux, Documentation/driver-api/early-userspace/buffer-format.rst.
     """
-    content = initrd.read_bytes()
-    with os.fdopen(os.dup(archive), "ab") as file:
-        file.write(content + bytes(-len(content) % 4))
+    first, *others = initrds
+    if not others:
+        return first.open("rb")
+    archive = os.fdopen(os.memfd_create("initrds", os.MFD_CLOEXEC), "w+b", buffering=0)
+    for initrd in initrds:
+        with initrd.open("rb") as file:
+            shutil.copyfileobj(file, archive)
+        archive.write(bytes(-archive.tell() % 4))
+    return archive
 
 
 def _load(kernel: int, initrd: int, command_line: str, flags: int) -> None:

@@ -5,7 +5,6 @@ from dataclasses import replace
 from trialboot.core.actions import Action, BootOnce, ForgetOnce, Keep, PinKnownGood, Unpin
 from trialboot.core.bootset import BootSet, shown
 from trialboot.core.facts import Unknown
-from trialboot.core.menu import KNOWN_GOOD
 from trialboot.core.trial import (
     Choice,
     Decision,
@@ -16,7 +15,6 @@ from trialboot.core.trial import (
     Trial,
     against_trial,
     is_condemned,
-    is_known_good,
     is_ours,
     leads_alike,
     same,
@@ -49,13 +47,9 @@ def _seen_pinned(trial: Trial, event: Seen, good: BootSet) -> Decision:
 
 
 def _somebodys(trial: Trial, event: Seen) -> Choice | None:
-    """Give the one-shot that somebody else has set (grub-reboot); None where there is none.
-
-    One that ends on the known-good is not waited for: where GRUB cannot clear a one-shot it boots
-    that instead, and the one-shot is there for ever.
-    """
+    """Give the one-shot that somebody else has set (grub-reboot); None where there is none."""
     once, wanted = event.once, event.wanted
-    if not isinstance(once, Choice) or once.entry == KNOWN_GOOD or is_known_good(trial, once):
+    if not isinstance(once, Choice):
         return None
     as_wanted = isinstance(wanted, Choice) and leads_alike(once, wanted)
     ours = as_wanted or is_ours(trial, once) or is_condemned(trial, once.boot_set)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from trialboot.bootonce import ONCE, block_of, folder_of, read_block, read_once
+from trialboot.bootonce import ONCE, SET_IN_THIS_BOOT, block_of, folder_of, read_block, read_once
 from trialboot.core.facts import EntryId, Unknown
 from trialboot.core.grub import format_environment
 from trialboot.core.menu import OWN_BLOCK, Carrier
@@ -51,6 +51,7 @@ class OwnBlock:
         """Boot this entry the next time only."""
         if reasons := self.against():
             raise LoaderError(f"{self.folder} carries no one-shot: {'; '.join(reasons)}")
+        self._mark()
         self._write({ONCE: entry})
         if self.pending() != entry:
             raise LoaderError(f"{block_of(self.carrier)} does not hold what was written")
@@ -59,6 +60,7 @@ class OwnBlock:
         """Take a one-shot back."""
         if self.pending():
             self._write({ONCE: ""})
+        self.host.path(SET_IN_THIS_BOOT).unlink(missing_ok=True)
 
     def pending(self) -> str:
         """Give the entry that is booted once; empty for none."""
@@ -84,6 +86,15 @@ class OwnBlock:
         if not _UUID.fullmatch(uuid):
             return Unknown(f"udev tells no UUID of the file system on {self.folder}")
         return uuid
+
+    def _mark(self) -> None:
+        """Remember that something waits in it, for as long as no GRUB has started since."""
+        mark = self.host.path(SET_IN_THIS_BOOT)
+        try:
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+        except OSError as error:
+            raise LoaderError(f"{SET_IN_THIS_BOOT}: {error.strerror}") from error
 
     def _write(self, values: Mapping[str, str]) -> None:
         write_block(self.host, self.carrier, values)

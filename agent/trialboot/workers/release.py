@@ -21,8 +21,11 @@ def work(host: Host) -> None:
         loader = loader_of(host, menu)
         if isinstance(loader, Unknown):
             raise LoaderError(loader.why)
-        loader.forget_once()
-        loader.remove()
+        try:
+            loader.forget_once()
+        finally:
+            # What is out of reach does not keep the rest.
+            loader.remove()
     finally:
         aptprotection.release(host)
 

@@ -1,9 +1,9 @@
 """trialboot-kexec.service, when the machine goes down: stages what kexec is to start once.
 
-The candidate is taken from the block only when the kernel has it in memory, and the last that is
-done is a mark in /run: by that /usr/lib/systemd/system-shutdown/trialboot-kexec starts it, instead
-of the reboot, when all file systems are unmounted. A power cut before the block is written leaves
-what is booted once waiting; one behind it counts as a candidate that never came up.
+When the kernel has the candidate in memory a mark is left in /run: by that
+/usr/lib/systemd/system-shutdown/trialboot-kexec starts it, instead of the reboot, when all file
+systems are unmounted. The last that is done is to take it from the block. A power cut before that
+leaves what is booted once waiting; one behind it counts as a candidate that never came up.
 """
 
 import secrets
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from trialboot import kexecload
+from trialboot import efivariables, kexecload
 from trialboot.bootfiles import host_path, read_menu
 from trialboot.bootonce import KEXEC_CARRIER, read_once
 from trialboot.config import Mode, read_config
@@ -29,6 +29,8 @@ from trialboot.writers import store
 
 MARK: Final = f"{store.RUN}/kexec"
 """There once what is staged is ours; in memory, so gone after any reboot."""
+_FIRMWARE_SETUP: Final = 0x1
+"""EFI_OS_INDICATIONS_BOOT_TO_FW_UI (UEFI specification 2.10, 8.5.4)."""
 _JOBS: Final = ("systemctl", "list-jobs", "--no-legend", "reboot.target")
 
 
@@ -62,8 +64,18 @@ def _shutdown(host: Host) -> Shutdown:
         taken=isinstance(runs, Unknown) or runs.kexec_staged,
         trial=found.trial if isinstance(found, Decision) else found,
         menu=read_menu(host),
-        boot_next=efi.read_boot_next(host),
+        boot_next=_started_by_firmware(host),
     )
+
+
+def _started_by_firmware(host: Host) -> str | Unknown:
+    """Say what the firmware would start instead of the boot loader after a reset."""
+    try:
+        asked = efivariables.read(host, "OsIndications") or b""
+    except OSError as error:
+        return Unknown(f"OsIndications: {error.strerror}")
+    setup = int.from_bytes(asked[:8], "little") & _FIRMWARE_SETUP
+    return "the firmware's setup" if setup else efi.read_boot_next(host)
 
 
 def _is_rebooting(host: Host) -> bool | Unknown:
@@ -98,13 +110,15 @@ def _staged(
 
 
 def _take(host: Host, token: str, unstage: Callable[[], None]) -> None:
-    """Take the candidate from the block, then leave the mark; without it nothing is started."""
+    """Leave the mark, then take the candidate from the block: what fails leaves it waiting."""
+    mark = host.path(MARK)
     try:
+        mark.write_bytes(b"")
         Kexec(host).take(token)
-    except LoaderError:
+    except (LoaderError, OSError):
+        mark.unlink(missing_ok=True)
         unstage()
         raise
-    host.path(MARK).write_bytes(b"")
 
 
 def _say(words: str) -> None:

@@ -469,17 +469,17 @@ TABLE: dict[str, tuple[Trial, Event, Phase, list[str]]] = {
         Phase.ARMED,
         PIN_AND_TRY,
     ),
-    "steady, a change, the known-good boots once": (
+    "steady, a change, somebody has the known-good boot once": (
         STEADY,
         seen(NEW, GOOD),
-        Phase.ARMED,
-        PIN_AND_TRY,
+        Phase.STEADY,
+        NOTHING,
     ),
-    "steady, a change, the known-good's entry boots once": (
-        STEADY,
+    "armed, somebody has the known-good boot once instead": (
+        ARMED,
         seen(NEW, choice("kept", entry=KNOWN_GOOD)),
-        Phase.ARMED,
-        PIN_AND_TRY,
+        Phase.STEADY,
+        NOTHING,
     ),
     "steady, a change, a condemned one boots once": (
         replace(STEADY, condemned=(condemned(OTHER),)),

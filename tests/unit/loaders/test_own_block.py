@@ -1,5 +1,6 @@
 """The one-shot in a block of our own, on a folder that looks like a host with all on RAID."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -235,6 +236,34 @@ def test_what_is_out_of_reach_is_neither_known_nor_forgotten(tmp_path: Path) -> 
         grub.forget_once()
     node.write("/proc/self/mountinfo", MOUNTS)
     grub.forget_once()
+    assert reached(node) == KNOWN_GOOD
+
+
+def test_what_grub_has_taken_is_known_to_be_gone_without_the_partition(tmp_path: Path) -> None:
+    """A candidate that lacks the driver of the partition is judged, and left, like any other."""
+    node, grub = pinned(tmp_path)
+    grub.boot_once(EntryId(SIMPLE))
+    (tmp_path / TRIAL).write_bytes(format_environment({"trialboot_once": ""}))
+    shutil.rmtree(tmp_path / "run/trialboot")  # another boot
+    node.write("/proc/self/mountinfo", MOUNTS.replace("/boot/plain", "/srv"))
+    assert reached(node) == KNOWN_GOOD
+    grub.forget_once()
+
+
+def test_what_was_forgotten_is_known_to_be_gone_without_the_partition(tmp_path: Path) -> None:
+    node, grub = pinned(tmp_path)
+    grub.boot_once(EntryId(SIMPLE))
+    grub.forget_once()
+    node.write("/proc/self/mountinfo", MOUNTS.replace("/boot/plain", "/srv"))
+    assert reached(node) == KNOWN_GOOD
+
+
+def test_a_one_shot_that_cannot_be_marked_is_not_set(tmp_path: Path) -> None:
+    node, grub = pinned(tmp_path)
+    shutil.rmtree(tmp_path / "run/trialboot")
+    node.write("/run/trialboot", "a file")
+    with pytest.raises(LoaderError, match="one-shot-set: File exists"):
+        grub.boot_once(EntryId(SIMPLE))
     assert reached(node) == KNOWN_GOOD
 
 

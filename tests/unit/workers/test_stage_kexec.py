@@ -1,11 +1,13 @@
 """What stages a candidate when the machine goes down: taken from the block, then marked."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
+from tests.unit.loaders.efi_host import Firmware
 from tests.unit.loaders.host_folder import SIMPLE, Node, PowerCutError, power_for
 from tests.unit.loaders.test_kexec import BLOCK, raid_alone
 from tests.unit.loaders.test_own_block import reached
@@ -160,6 +162,32 @@ def test_each_doubt_leaves_the_candidate_waiting(
     assert why in capsys.readouterr().out
 
 
+def test_who_asked_for_the_firmwares_setup_gets_it(
+    down: Down, capsys: pytest.CaptureFixture[str]
+) -> None:
+    firmware = Firmware(down.node.root)
+    firmware.put("OsIndications", (1).to_bytes(8, "little"))
+    down.goes()
+    assert down.is_untouched()
+    assert "«the firmware's setup» is to be booted once more" in capsys.readouterr().out
+    firmware.file("OsIndications").unlink()
+    firmware.file("OsIndications").mkdir()
+    down.goes()
+    assert down.is_untouched()
+    assert "OsIndications: Is a directory" in capsys.readouterr().out
+    firmware.file("OsIndications").rmdir()
+    firmware.put("OsIndications", bytes(8))
+    down.goes()
+    assert down.marked
+
+
+def test_a_mark_that_cannot_be_left_takes_it_out_again(down: Down) -> None:
+    shutil.rmtree(down.node.root / "run/trialboot")
+    with pytest.raises(HostError, match="No such file"):
+        down.goes()
+    assert down.is_untouched()
+
+
 def test_an_initrd_that_is_gone_leaves_it_waiting(
     down: Down, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -194,5 +222,5 @@ def test_after_a_power_cut_it_waits_or_was_taken(down: Down, cut: int) -> None:
         with power_for(cut, down.node.root):
             down.goes()
     except PowerCutError:
-        assert not down.marked
+        pass  # the mark is in /run, which is gone
     assert reached(down.node) in {KNOWN_GOOD, SIMPLE}
