@@ -26,7 +26,8 @@ RESULTS = REPOSITORY / "build" / "matrix"
 _START = re.compile(
     r"Linux version (\S+)(?:(?:(?!Linux version ).)*?Command line: ([^\n]*))?", re.DOTALL
 )
-_PATIENCE = 600.0
+# The longest: a network that never comes up. 300 s until a late start, 240 s until the verdict.
+_PATIENCE = 900.0
 _REPAIR = 120.0
 
 

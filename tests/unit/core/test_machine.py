@@ -476,7 +476,7 @@ TABLE: dict[str, tuple[Trial, Event, Phase, list[str]]] = {
         NOTHING,
     ),
     "armed, somebody has the known-good boot once instead": (
-        ARMED,
+        WAITING,
         seen(NEW, choice("kept", entry=KNOWN_GOOD)),
         Phase.STEADY,
         NOTHING,
