@@ -23,6 +23,7 @@ def shut_down(beside: str, word: str, *, marked: bool) -> "subprocess.CompletedP
         {beside} &
         python3 -IS {HOOK} {word}
         echo "ended with $?, beside it: $(jobs -r | wc -l)"
+        kill %1 2>/dev/null
         wait
     """
     names = ("--pid", "--fork", "--mount", "--mount-proc", "--propagation=private")
@@ -48,5 +49,5 @@ def test_it_waits_for_the_other_hooks_and_leaves_an_ordinary_reboot_where_it_fai
     ("word", "marked"), [("reboot", False), ("poweroff", True), ("kexec", True), ("halt", True)]
 )
 def test_it_does_nothing_without_the_mark_or_at_another_end(word: str, *, marked: bool) -> None:
-    done = shut_down("sleep 1", word, marked=marked)
+    done = shut_down("sleep 60", word, marked=marked)
     assert (done.stdout, done.stderr) == ("ended with 0, beside it: 1\n", "")
