@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Final, TypeVar, get_type_hints
 
+from trialboot.core.facts import Unknown
 from trialboot.core.language import Word
 from trialboot.core.proof import Target, parse_target
 from trialboot.core.protection import Level
@@ -155,6 +156,14 @@ def read_config(host: Host) -> Config:
         return parse_config(host.read_text(PATH))
     except HostError as error:
         raise ConfigError(str(error)) from error
+
+
+def is_armed(host: Host) -> bool | Unknown:
+    """Tell whether the operator lets us act; Unknown where the file cannot be read."""
+    try:
+        return read_config(host).mode is Mode.ARMED
+    except ConfigError as error:
+        return Unknown(str(error))
 
 
 def parse_config(text: str) -> Config:

@@ -41,7 +41,7 @@ class Kexec:
         """What it is, in an operator's words."""
         return "kexec at the next reboot in order, which resets no device"
 
-    def is_allowed(self) -> bool | Unknown:
+    def _is_allowed(self) -> bool | Unknown:
         """Tell whether the operator has allowed it."""
         try:
             return read_config(self.host).boot.by_kexec
@@ -50,7 +50,7 @@ class Kexec:
 
     def against(self) -> tuple[str, ...]:
         """Say why a reboot of this host would start no candidate by kexec."""
-        allowed = self.is_allowed()
+        allowed = self._is_allowed()
         if isinstance(allowed, Unknown):
             return (allowed.why,)
         if not allowed:

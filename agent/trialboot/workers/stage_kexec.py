@@ -15,12 +15,12 @@ from typing import Final
 from trialboot import efivariables, kexecload
 from trialboot.bootfiles import host_path, read_menu
 from trialboot.bootonce import KEXEC_CARRIER, read_once
-from trialboot.config import Mode, read_config
+from trialboot.config import is_armed
 from trialboot.core.facts import Unknown
 from trialboot.core.menu import KEXEC_WORD, MenuEntry
 from trialboot.core.staging import Shutdown, candidate_to_start
 from trialboot.core.trial import Decision
-from trialboot.errors import ConfigError, HostError, LoaderError
+from trialboot.errors import HostError, LoaderError
 from trialboot.host import Host
 from trialboot.loaders.kexec import Kexec
 from trialboot.readers import efi, kernel
@@ -59,7 +59,7 @@ def _shutdown(host: Host) -> Shutdown:
     found = store.read_decision(host)
     return Shutdown(
         rebooting=_is_rebooting(host),
-        armed=_is_armed(host),
+        armed=is_armed(host),
         against=Kexec(host).against(),
         taken=isinstance(runs, Unknown) or runs.kexec_staged,
         trial=found.trial if isinstance(found, Decision) else found,
@@ -84,13 +84,6 @@ def _is_rebooting(host: Host) -> bool | Unknown:
     except HostError as error:
         return Unknown(str(error))
     return any(job.split()[1:3] == ["reboot.target", "start"] for job in jobs.splitlines())
-
-
-def _is_armed(host: Host) -> bool | Unknown:
-    try:
-        return read_config(host).mode is Mode.ARMED
-    except ConfigError as error:
-        return Unknown(str(error))
 
 
 def _staged(

@@ -12,12 +12,12 @@ from typing import Final
 
 from trialboot.bootfiles import read_menu
 from trialboot.bootonce import is_kexec_trial
-from trialboot.config import Mode, read_config
+from trialboot.config import is_armed
 from trialboot.core.facts import Kernel, Unknown
 from trialboot.core.menu import Menu
 from trialboot.core.standstill import Standstill, why_stay
 from trialboot.core.trial import Decision, Trial
-from trialboot.errors import ConfigError, LoaderError, VaultError
+from trialboot.errors import LoaderError, VaultError
 from trialboot.host import Host
 from trialboot.loaders.choice import loader_of
 from trialboot.readers import efi, kernel, startup
@@ -55,7 +55,7 @@ def _why_stay(host: Host) -> str:
     trial = found.trial if isinstance(found, Decision) else found
     runs = kernel.read_kernel(host)
     now = Standstill(
-        armed=_armed(host),
+        armed=is_armed(host),
         trial=trial,
         kernel=runs,
         by_kexec=_by_kexec(host, runs),
@@ -66,13 +66,6 @@ def _why_stay(host: Host) -> str:
         password_asked=startup.is_password_asked(host),
     )
     return why_stay(now) or _why_not_whole(host, trial)
-
-
-def _armed(host: Host) -> bool | Unknown:
-    try:
-        return read_config(host).mode is Mode.ARMED
-    except ConfigError as error:
-        return Unknown(str(error))
 
 
 def _by_kexec(host: Host, runs: Kernel | Unknown) -> bool | Unknown:
