@@ -47,6 +47,8 @@ class Fault:
     """How often the candidate's kernel may start."""
     ends: frozenset[str] = RECOVERED
     """The phases that it may end in."""
+    patience: float = 600.0
+    """Seconds from the start of the trial to its end."""
     blessed: bool = False
     """Nothing is wrong with the candidate: it stays."""
     default_lost: bool = False
@@ -288,6 +290,8 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
                 told="the firmware of a network card removed",
                 begin="nic",
                 prepare=_remove_firmware,
+                # Its network never comes up: 300 s until a late start, 240 s until the verdict.
+                patience=900,
             ),
             Fault(
                 name="unprotected",

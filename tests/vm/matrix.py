@@ -26,8 +26,6 @@ RESULTS = REPOSITORY / "build" / "matrix"
 _START = re.compile(
     r"Linux version (\S+)(?:(?:(?!Linux version ).)*?Command line: ([^\n]*))?", re.DOTALL
 )
-# The longest: a network that never comes up. 300 s until a late start, 240 s until the verdict.
-_PATIENCE = 900.0
 _REPAIR = 120.0
 
 
@@ -139,7 +137,7 @@ class _Play:
 
     def _wait(self) -> None:
         """Wait for the end, whatever boots lie before it."""
-        until = time.monotonic() + _PATIENCE
+        until = time.monotonic() + self._fault.patience
         while time.monotonic() < until:
             with suppress(AgentGone, CommandFailed, ValueError):
                 if self._is_the_end():
@@ -147,7 +145,8 @@ class _Play:
             if not self._node.machine.running():
                 raise InfrastructureError("QEMU ended")
             time.sleep(1)
-        self._node.fail(f"after {_PATIENCE:.0f} s not the end: phase {self._seen.phase}")
+        seconds = self._fault.patience
+        self._node.fail(f"after {seconds:.0f} s not the end: phase {self._seen.phase}")
 
     def _is_the_end(self) -> bool:
         """The kernel that is to stay has its verdict, and the phase is one to end in."""
