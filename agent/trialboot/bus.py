@@ -21,6 +21,9 @@ _GLIB: Final = "libglib-2.0.so.0"  # by its soname: ctypes' own search would sta
 _SYSTEMD: Final = "org.freedesktop.systemd1"
 _SYSTEMD_PATH: Final = "/org/freedesktop/systemd1"
 _MANAGER: Final = "org.freedesktop.systemd1.Manager"
+_LEAVING: Final = ("shutdown.target", "rescue.target", "emergency.target")
+_ACTIVE_STATE, _JOB_TYPE, _UP = 3, 8, ("active", "activating", "reloading")
+"""Places in what ListUnitsByNames gives a unit (org.freedesktop.systemd1(5)), and states."""
 
 JobDone = Callable[[str, str], None]
 """Called with the unit's name and the job's result: `done`, `failed`, `timeout`, ..."""
@@ -121,6 +124,19 @@ class Bus:
     def start_unit(self, unit: str) -> None:
         """Queue a unit's start and return; its end comes through `watch_jobs`."""
         self._call("StartUnit", unit, "replace")
+
+    def is_leaving(self) -> bool:
+        """Tell whether the system is on its way down or to rescue mode; a soft-reboot counts.
+
+        True from the instant at which systemd takes the jobs for it: whoever hears that one of
+        them has cancelled a job finds it so already. Not `SystemState`: that says `starting` for
+        as long as a job of the boot is left, the cancelled one included (`manager_state`,
+        systemd's src/core/manager.c). Raises `HostError` where systemd does not answer.
+        """
+        units = self._call("ListUnitsByNames", dbus.Array(_LEAVING, signature="s"))
+        return any(
+            str(unit[_ACTIVE_STATE]) in _UP or str(unit[_JOB_TYPE]) == "start" for unit in units
+        )
 
     def _call(self, member: str, *arguments: Any) -> Any:
         try:

@@ -25,7 +25,7 @@ from trialboot.loop import Loop
 from trialboot.report import View
 from trialboot.resident.conduct import NODE, Conduct
 from trialboot.resident.jobs import Jobs
-from trialboot.resident.judging import Judging
+from trialboot.resident.judging import APART, Judging
 from trialboot.resident.looking import SNAPSHOT, Looking
 from trialboot.resident.telling import Telling
 from trialboot.writers import store
@@ -171,6 +171,12 @@ class Daemon:
             self._judging.ask()
 
     def _verify_done(self, result: str) -> None:
+        if self._jobs.end_with_the_system():
+            # It was stopped, or saw the network go away: the next start judges, or, if somebody
+            # calls this end off, the next verification.
+            journal.noted("the system goes down: what was being verified is not judged")
+            self._judging.end(APART)
+            return
         judgement = store.load(self._host, store.JUDGEMENT, Judgement)
         if result != "done" or not isinstance(judgement, Judgement):
             why = self._telling.note_worker("verify", result, judgement)

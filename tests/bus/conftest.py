@@ -291,6 +291,7 @@ def new_machine(folder: Path, bus_daemon: subprocess.Popen[bytes]) -> Iterator[M
         made.write("/proc/sys/kernel/random/boot_id", f"{BOOT}\n")
         made.write("/proc/uptime", "500.00 900.00\n")
         made.write("/ahead", "0")
+        made.write("/units.json", "{}")
         made.write("/script.json", "{}")
         for place in ("run/trialboot", "var/lib/trialboot/spool"):
             (folder / place).mkdir(parents=True)

@@ -98,6 +98,15 @@ class Systemd(dbus.service.Object):  # type: ignore[misc]  # dbus-python has no 
         self._jobs.append((time.monotonic() + step.get("delay", 0.0), str(unit), step))
         return "/org/freedesktop/systemd1/job/1"
 
+    @dbus.service.method(f"{SYSTEMD}.Manager", "as", "a(ssssssouso)")  # type: ignore[untyped-decorator]
+    def ListUnitsByNames(self, names: list[str]) -> list[tuple[Any, ...]]:  # noqa: N802
+        states = json.loads((self._script.root / "units.json").read_text())
+        return [
+            (name, "", "loaded", *states.get(name, ["inactive", "dead"]), "", "/", *job)
+            for name in names
+            for job in [(1, "start", "/1") if name in states.get("starting", ()) else (0, "", "/")]
+        ]
+
     @dbus.service.signal(f"{SYSTEMD}.Manager", "uoss")  # type: ignore[untyped-decorator]
     def JobRemoved(self, number: int, job: str, unit: str, result: str) -> None:  # noqa: N802
         """Tell that a job has ended."""

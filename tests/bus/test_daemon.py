@@ -40,6 +40,7 @@ from trialboot.core.packagechange import PackageChange
 from trialboot.core.trial import Condemned, Decision, Phase, Trial
 from trialboot.core.verdict import Outcome
 from trialboot.errors import HostError
+from trialboot.resident.judging import APART
 from trialboot.writers import store
 
 pytestmark = pytest.mark.bus
@@ -629,6 +630,31 @@ def test_a_boot_that_could_not_be_judged_is_unsure_with_the_workers_words(
     assert verdict["reasons"] == ["this boot was not judged: netlink: permission denied"]
     assert machine.state()["trouble"] == ["verify: netlink: permission denied"]
     assert machine.reboots() == []
+
+
+@pytest.mark.parametrize(
+    "units",
+    [{"starting": ["shutdown.target"]}, {"rescue.target": ["active", "active"]}],
+    ids=["down", "rescue"],
+)
+@pytest.mark.parametrize(
+    "ends", [{"result": "canceled"}, judgement(Outcome.WORSE)], ids=["canceled", "worse"]
+)
+def test_what_ends_with_the_system_is_no_verdict(
+    machine: Machine, ends: dict[str, Any], units: dict[str, list[str]]
+) -> None:
+    machine.configure(f'{ARMED}verify.unsure = "roll-back"\n')
+    on_trial(machine, Outcome.WORSE)
+    machine.script(verify=[ends, judgement(Outcome.SOUND)])
+    machine.write("/units.json", json.dumps(units))
+    machine.start()
+    wait_for("the verification", lambda: machine.starts(VERIFY))
+    machine.rests()
+    assert (machine.state()["phase"], machine.state()["verdict"]) == ("trial", None)
+    assert (machine.reboots(), machine.starts(PIN)) == ([], [])
+    machine.write("/units.json", "{}")  # somebody called it off
+    machine.later(APART)
+    wait_for("the verdict", lambda: machine.state()["phase"] == "steady")
 
 
 def test_a_snapshot_that_fails_is_told_and_the_boot_is_verified_all_the_same(

@@ -179,7 +179,8 @@ class Machine:
         """Repeat a command until it says a text, whatever its exit code."""
         end = time.monotonic() + timeout
         while True:
-            _, said = self.try_run(argv)
+            # A systemd that executes itself anew can leave one who asked it just then waiting.
+            _, said = self.try_run(argv, timeout=10)
             if text in said:
                 return said
             if time.monotonic() > end:

@@ -52,6 +52,17 @@ class Jobs:
             journal.tell_supervisor("WATCHDOG=1")
         return self._ended.pop(unit)
 
+    def end_with_the_system(self) -> bool:
+        """Tell whether jobs end because the system goes down or to rescue mode.
+
+        Where systemd does not say so they count as any other: a verdict is never lost for that.
+        """
+        try:
+            return self._bus.is_leaving()
+        except HostError as error:
+            journal.noted(f"not known whether the system goes down: {error}")
+            return False
+
     def any_ended(self) -> bool:
         """Tell whether there is an end to act on."""
         return bool(self._ended)
