@@ -14,6 +14,7 @@ from trialboot.bootfiles import BOOT_SETS, KEPT_FIRMWARE
 from trialboot.content import file_sha256, is_module, read_tree
 from trialboot.core.actions import Keep, PinKnownGood
 from trialboot.core.bootset import BootSet, tree_identity
+from trialboot.core.trial import Choice
 from trialboot.host import Host
 from trialboot.loaders.grub import Grub
 from trialboot.workers import pin
@@ -144,26 +145,38 @@ def _verify(host: Host, made: tuple[BootSet, dict[str, str]]) -> dict[str, Any]:
 
 def _pin(root: Path) -> dict[str, Any]:
     """Keep, verify, install, point: all but grub-mkconfig, which is the host's own and played."""
-    node = make_node(root)
-    _fill(node.host)
-    boot_set = replace(
-        node.boot_set(_RELEASE),
-        modules=tree_identity(read_tree(root / f"lib/modules/{_RELEASE}", wanted=is_module)),
-    )
-    grub, cache = Grub(node.host), contentcache.load(node.host)
-    entry = next(known.entry for known in grub.state().entries if _RELEASE in known.kernel)
+    host, wanted = make_host_to_pin(root)
 
     def spent() -> float:
         shutil.rmtree(root / "boot/trialboot", ignore_errors=True)
         before = time.process_time()
-        for action in (Keep(boot_set, entry), PinKnownGood(boot_set)):
-            pin.perform(node.host, grub, action, cache)
+        pin_all(host, wanted)
         return 1000 * (time.process_time() - before)
 
     by_hand = f"cp -al {root}/lib {root}/copy && find {root}/copy -type f -exec sha256sum {{}} +"
     figure = least(_ROUNDS, spent)
     cost = cpu_ms(["/bin/sh", "-c", by_hand])
     return _row("pin.cpu_ms", round(figure), "ms", "cp -al, sha256sum", round(cost))
+
+
+def make_host_to_pin(root: Path) -> tuple[Host, Choice]:
+    """Make a host with a boot menu and such trees; give what is to become its known-good."""
+    node = make_node(root)
+    _fill(node.host)
+    boot_set = replace(
+        node.boot_set(_RELEASE),
+        modules=tree_identity(read_tree(root / f"lib/modules/{_RELEASE}", wanted=is_module)),
+    )
+    entries = Grub(node.host).state().entries
+    entry = next(known.entry for known in entries if _RELEASE in known.kernel)
+    return node.host, Choice(entry=entry, boot_set=boot_set)
+
+
+def pin_all(host: Host, wanted: Choice) -> None:
+    """Keep a boot set and make it entry and default."""
+    cache = contentcache.load(host)
+    for action in (Keep(wanted.boot_set, wanted.entry), PinKnownGood(wanted.boot_set)):
+        pin.perform(host, Grub(host), action, cache)
 
 
 def _row(name: str, figure: float, unit: str, peer: str, cost: float) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Room for what is kept: looked at before anything is copied, and what the vault itself takes."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -44,16 +44,33 @@ def check_share(host: Host, needed: int) -> None:
         )
 
 
+def frees_boot(good: Path, before: Path) -> bool:
+    """Tell whether the package manager needs what a boot set below /boot takes.
+
+    So it is where /boot has no room for one more kernel and initrd like the known-good's, and the
+    set before holds files that nobody else has. Both are given by their folders.
+    """
+    if _alone(_statuses(before)) <= _BESIDE:
+        return False
+    status = os.statvfs(before)
+    another = sum(file.st_size for file in _statuses(good))
+    return status.f_bavail * status.f_frsize < another
+
+
 def taken(host: Host) -> int:
     """Tell how many bytes the vault alone holds: files that packages have too are not counted."""
+    roots = (boot_sets(host), KEPT_FIRMWARE)
+    return _alone(status for root in roots for status in _statuses(host.path(root)))
+
+
+def _alone(statuses: Iterable[os.stat_result]) -> int:
     links: dict[tuple[int, int], int] = {}
     total = 0
-    for root in (boot_sets(host), KEPT_FIRMWARE):
-        for status in _statuses(host.path(root)):
-            key = (status.st_dev, status.st_ino)
-            links[key] = links.get(key, 0) + 1
-            if links[key] == status.st_nlink:  # the last of its names, and all are ours
-                total += status.st_blocks * 512
+    for status in statuses:
+        key = (status.st_dev, status.st_ino)
+        links[key] = links.get(key, 0) + 1
+        if links[key] == status.st_nlink:  # the last of its names, and all are ours
+            total += status.st_blocks * 512
     return total
 
 
