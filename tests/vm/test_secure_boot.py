@@ -108,7 +108,7 @@ def _assert_locked_down(node: Node, good: str, say: Say) -> None:
     assert "[integrity]" in node.machine.read("/sys/kernel/security/lockdown")
     say("Secure Boot is on, and the kernel is locked down (integrity)")
     assert "trialboot.boot=" in node.command_line()
-    assert "trialboot: firmware is the kept tree" in kernel_log
+    assert "trialboot: firmware: bound the kept tree" in kernel_log
     say("the kept kernel's signature is accepted, and the second initrd is taken")
     refused = node.machine.exec("insmod /lib/modules/*/updates/toynic.ko", check=False)
     assert refused.code != 0
