@@ -6,6 +6,7 @@ Which loader it is, the loader itself says where it can (LoaderInfo); else what 
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import Final
@@ -240,8 +241,19 @@ def _read_grub(host: Host, cfg: str) -> Menu | Unknown:
     entries = _entry_files(host, [_BOOT]) if named else None
     if isinstance(entries, Unknown):
         return entries
-    menu = parse_menu(scripts, environment, entries)
+    told = None if entries is None else tuple(entries)
+    menu = _parsed(tuple(scripts), tuple(environment.items()), told)
     return menu if isinstance(menu, Unknown) else _with_carried(host, menu)
+
+
+@lru_cache(maxsize=1)
+def _parsed(
+    scripts: tuple[Script, ...],
+    environment: tuple[tuple[str, str], ...],
+    entries: tuple[EntryFile, ...] | None,
+) -> Menu | Unknown:
+    """Parse a menu: one look reads it several times, and most often the same bytes."""
+    return parse_menu(scripts, dict(environment), entries)
 
 
 def _with_carried(host: Host, menu: Menu) -> Menu | Unknown:

@@ -309,6 +309,9 @@ def _assignments(command: Command) -> Iterator[tuple[str, str]]:
 
 
 def _sets(command: Command, name: str) -> bool:
+    # Most commands are soon seen not to: a menu has thousands, and is asked for one name or two.
+    if not any(word.startswith(f"{name}=") for word in command):
+        return False
     return any(known == name for known, _ in _assignments(command))
 
 
