@@ -21,6 +21,8 @@ _GLIB: Final = "libglib-2.0.so.0"  # by its soname: ctypes' own search would sta
 _SYSTEMD: Final = "org.freedesktop.systemd1"
 _SYSTEMD_PATH: Final = "/org/freedesktop/systemd1"
 _MANAGER: Final = "org.freedesktop.systemd1.Manager"
+_LOGIND: Final = "org.freedesktop.login1"
+_LOGIND_PATH: Final = "/org/freedesktop/login1"
 _LEAVING: Final = ("shutdown.target", "rescue.target", "emergency.target")
 _ACTIVE_STATE, _JOB_TYPE, _UP = 3, 8, ("active", "activating", "reloading")
 """Places in what ListUnitsByNames gives a unit (org.freedesktop.systemd1(5)), and states."""
@@ -128,15 +130,22 @@ class Bus:
     def is_leaving(self) -> bool:
         """Tell whether the system is on its way down or to rescue mode; a soft-reboot counts.
 
-        True from the instant at which systemd takes the jobs for it: whoever hears that one of
-        them has cancelled a job finds it so already. Not `SystemState`: that says `starting` for
-        as long as a job of the boot is left, the cancelled one included (`manager_state`,
-        systemd's src/core/manager.c). Raises `HostError` where systemd does not answer.
+        True from the instant at which logind tells those who delay a shutdown (the kubelet then
+        begins to end pods), or systemd takes the jobs for it: whoever hears that one of them has
+        cancelled a job finds it so already. Not `SystemState`: that says `starting` for as long
+        as a job of the boot is left, the cancelled one included (`manager_state`, systemd's
+        src/core/manager.c). Raises `HostError` where one of the two does not answer.
         """
         units = self._call("ListUnitsByNames", dbus.Array(_LEAVING, signature="s"))
-        return any(
-            str(unit[_ACTIVE_STATE]) in _UP or str(unit[_JOB_TYPE]) == "start" for unit in units
-        )
+        return any(_is_coming(unit) for unit in units) or self._prepares_for_shutdown()
+
+    def _prepares_for_shutdown(self) -> bool:
+        try:
+            logind = self.connection.get_object(_LOGIND, _LOGIND_PATH, introspect=False)
+            get = logind.get_dbus_method("Get", dbus.PROPERTIES_IFACE)
+            return bool(get(f"{_LOGIND}.Manager", "PreparingForShutdown"))
+        except dbus.exceptions.DBusException as error:
+            raise HostError(f"logind: {error.get_dbus_message()}") from error
 
     def _call(self, member: str, *arguments: Any) -> Any:
         try:
@@ -144,3 +153,7 @@ class Bus:
             return manager.get_dbus_method(member, _MANAGER)(*arguments)
         except dbus.exceptions.DBusException as error:
             raise HostError(f"systemd {member}: {error.get_dbus_message()}") from error
+
+
+def _is_coming(unit: Any) -> bool:
+    return str(unit[_ACTIVE_STATE]) in _UP or str(unit[_JOB_TYPE]) == "start"

@@ -128,6 +128,12 @@ class Logind(dbus.service.Object):  # type: ignore[misc]
         super().__init__(connection, "/org/freedesktop/login1")
         self._script = script
 
+    @dbus.service.method(dbus.PROPERTIES_IFACE, "ss", "v")  # type: ignore[untyped-decorator]
+    def Get(self, interface: str, name: str) -> bool:  # noqa: N802
+        assert (interface, name) == (f"{LOGIND}.Manager", "PreparingForShutdown")
+        states = json.loads((self._script.root / "units.json").read_text())
+        return "logind" in states.get("starting", ())
+
     @dbus.service.method(f"{LOGIND}.Manager", "b")  # type: ignore[untyped-decorator]
     def Reboot(self, interactive: bool) -> None:  # noqa: N802, FBT001  as logind has it
         self._script.log("Reboot", interactive=bool(interactive))

@@ -634,8 +634,12 @@ def test_a_boot_that_could_not_be_judged_is_unsure_with_the_workers_words(
 
 @pytest.mark.parametrize(
     "units",
-    [{"starting": ["shutdown.target"]}, {"rescue.target": ["active", "active"]}],
-    ids=["down", "rescue"],
+    [
+        {"starting": ["logind"]},
+        {"starting": ["shutdown.target"]},
+        {"rescue.target": ["active", "active"]},
+    ],
+    ids=["soon", "down", "rescue"],
 )
 @pytest.mark.parametrize(
     "ends", [{"result": "canceled"}, judgement(Outcome.WORSE)], ids=["canceled", "worse"]
