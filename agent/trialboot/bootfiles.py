@@ -242,12 +242,12 @@ def _read_grub(host: Host, cfg: str) -> Menu | Unknown:
     if isinstance(entries, Unknown):
         return entries
     told = None if entries is None else tuple(entries)
-    menu = _parsed(tuple(scripts), tuple(environment.items()), told)
+    menu = parsed_once(tuple(scripts), tuple(environment.items()), told)
     return menu if isinstance(menu, Unknown) else _with_carried(host, menu)
 
 
 @lru_cache(maxsize=1)
-def _parsed(
+def parsed_once(
     scripts: tuple[Script, ...],
     environment: tuple[tuple[str, str], ...],
     entries: tuple[EntryFile, ...] | None,

@@ -27,8 +27,8 @@ _LEAVING: Final = ("shutdown.target", "rescue.target", "emergency.target")
 _ACTIVE_STATE, _JOB_TYPE, _UP = 3, 8, ("active", "activating", "reloading")
 """Places in what ListUnitsByNames gives a unit (org.freedesktop.systemd1(5)), and states."""
 
-JobDone = Callable[[str, str], None]
-"""Called with the unit's name and the job's result: `done`, `failed`, `timeout`, ..."""
+JobDone = Callable[[str, str, str], None]
+"""Called with the job's path, its unit's name and the result: `done`, `failed`, `timeout`, ..."""
 
 
 class Manager(dbus.service.Object):
@@ -116,16 +116,16 @@ class Bus:
         """Call `done` whenever a job of systemd ends."""
         self._call("Subscribe")
         self.connection.add_signal_receiver(
-            lambda _id, _job, unit, result: done(str(unit), str(result)),
+            lambda _id, job, unit, result: done(str(job), str(unit), str(result)),
             signal_name="JobRemoved",
             dbus_interface=_MANAGER,
             bus_name=_SYSTEMD,
             path=_SYSTEMD_PATH,
         )
 
-    def start_unit(self, unit: str) -> None:
-        """Queue a unit's start and return; its end comes through `watch_jobs`."""
-        self._call("StartUnit", unit, "replace")
+    def start_unit(self, unit: str) -> str:
+        """Queue a unit's start; give the path of the job, whose end comes through `watch_jobs`."""
+        return str(self._call("StartUnit", unit, "replace"))
 
     def is_leaving(self) -> bool:
         """Tell whether the system is on its way down or to rescue mode; a soft-reboot counts.

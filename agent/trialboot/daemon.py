@@ -24,7 +24,7 @@ from trialboot.host import Host
 from trialboot.loop import Loop
 from trialboot.report import View
 from trialboot.resident.conduct import NODE, Conduct
-from trialboot.resident.jobs import Jobs
+from trialboot.resident.jobs import CANCELED, Jobs
 from trialboot.resident.judging import APART, Judging
 from trialboot.resident.looking import SNAPSHOT, Looking
 from trialboot.resident.telling import Telling
@@ -171,26 +171,41 @@ class Daemon:
             self._judging.ask()
 
     def _verify_done(self, result: str) -> None:
-        if self._jobs.end_with_the_system():
-            # It was stopped, or saw the network go away: the next start judges, or, if somebody
-            # calls this end off, the next verification.
-            journal.noted("the system goes down: what was being verified is not judged")
-            self._judging.end(APART)
+        found = store.load(self._host, store.JUDGEMENT, Judgement)
+        judgement = found if result == "done" and isinstance(found, Judgement) else None
+        if not _is_sound(judgement) and self._jobs.end_with_the_system():
+            self._discard(judgement)
             return
-        judgement = store.load(self._host, store.JUDGEMENT, Judgement)
-        if result != "done" or not isinstance(judgement, Judgement):
-            why = self._telling.note_worker("verify", result, judgement)
+        if judgement is None:
+            why = self._telling.note_worker("verify", result, found)
+            if result == CANCELED:  # whoever stopped it says nothing about the network
+                self._judging.end(APART)
+                return
             judgement = self._no_judgement(why)
         else:
             self._telling.clear("verify")
-        verdict = judgement.verdict
-        self._conduct.advance(Judged(at=judgement.at, boot=judgement.boot, verdict=verdict))
-        journal.judged(self._conduct.decision.trial)
-        self._judging.end(self._conduct.config.verify.repeat_seconds)
-        if verdict.outcome is Outcome.SOUND:
-            self._jobs.start(KEEP_OBJECTS)
+        self._judge(judgement)
         if not self._looking.manager:
             self._looking.look()
+
+    def _discard(self, judgement: Judgement | None) -> None:
+        """Let a verification not count that was stopped, or that saw the network go away.
+
+        The next one does, in this boot if the end of the system is called off.
+        """
+        journal.noted("the system goes down: what was being verified is not judged")
+        if judgement is not None:
+            store.forget_judgement(self._host)
+        self._judging.end(APART)
+
+    def _judge(self, judgement: Judgement) -> None:
+        self._conduct.advance(
+            Judged(at=judgement.at, boot=judgement.boot, verdict=judgement.verdict)
+        )
+        journal.judged(self._conduct.decision.trial)
+        self._judging.end(self._conduct.config.verify.repeat_seconds)
+        if _is_sound(judgement):
+            self._jobs.start(KEEP_OBJECTS)
 
     def _no_judgement(self, why: str) -> Judgement:
         verdict = Verdict(outcome=Outcome.UNSURE, reasons=(f"this boot was not judged: {why}",))
@@ -254,6 +269,10 @@ class Daemon:
                 for action in decision.todo
             ),
         )
+
+
+def _is_sound(judgement: Judgement | None) -> bool:
+    return judgement is not None and judgement.verdict.outcome is Outcome.SOUND
 
 
 def main() -> int:

@@ -3,7 +3,8 @@
 The daemon runs on a private bus. Its clock starts when the verify worker's file with the verdict
 is there, and stops when the script that plays logind is called; the pin worker that secures the
 way back takes no time there. Its own time is that of the real worker as a process, on a host in
-a folder with the files of a distribution: it hashes all of them. Both together are the figure.
+a folder with the files of a distribution, in the page cache: it hashes all of them. Both
+together are the figure.
 There is no node: its last word may take up to 20 s more where the API server is away.
 """
 

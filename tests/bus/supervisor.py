@@ -81,7 +81,8 @@ class Systemd(dbus.service.Object):  # type: ignore[misc]  # dbus-python has no 
     def __init__(self, connection: Any, script: Script) -> None:
         super().__init__(connection, "/org/freedesktop/systemd1")
         self._script = script
-        self._jobs: list[tuple[float, str, dict[str, Any]]] = []
+        self._jobs: list[tuple[float, int, str, dict[str, Any]]] = []
+        self._number = 0
         self._subscribed = False
 
     @dbus.service.method(f"{SYSTEMD}.Manager")  # type: ignore[untyped-decorator]
@@ -95,8 +96,10 @@ class Systemd(dbus.service.Object):  # type: ignore[misc]  # dbus-python has no 
         step = self._script.step(str(unit))
         if step.get("refuse"):
             raise dbus.exceptions.DBusException(step["refuse"], name=f"{SYSTEMD}.NoSuchUnit")
-        self._jobs.append((time.monotonic() + step.get("delay", 0.0), str(unit), step))
-        return "/org/freedesktop/systemd1/job/1"
+        self._number += 1
+        due = time.monotonic() + step.get("delay", 0.0)
+        self._jobs.append((due, self._number, str(unit), step))
+        return _path(self._number)
 
     @dbus.service.method(f"{SYSTEMD}.Manager", "as", "a(ssssssouso)")  # type: ignore[untyped-decorator]
     def ListUnitsByNames(self, names: list[str]) -> list[tuple[Any, ...]]:  # noqa: N802
@@ -115,10 +118,19 @@ class Systemd(dbus.service.Object):  # type: ignore[misc]  # dbus-python has no 
         now = time.monotonic()
         due = [job for job in self._jobs if job[0] <= now]
         self._jobs = [job for job in self._jobs if job[0] > now]
-        for _, unit, step in due:
-            result = self._script.perform(step)
-            if self._subscribed:
-                self.JobRemoved(1, "/org/freedesktop/systemd1/job/1", unit, result)
+        for _, number, unit, step in due:
+            self._remove(number, unit, self._script.perform(step))
+            if step.get("result") == "canceled":  # by the job that stops it, which ends in turn
+                self._number += 1
+                self._remove(self._number, unit, "done")
+
+    def _remove(self, number: int, unit: str, result: str) -> None:
+        if self._subscribed:
+            self.JobRemoved(number, _path(number), unit, result)
+
+
+def _path(number: int) -> str:
+    return f"/org/freedesktop/systemd1/job/{number}"
 
 
 class Logind(dbus.service.Object):  # type: ignore[misc]

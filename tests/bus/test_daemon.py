@@ -36,6 +36,7 @@ from trialboot.core.actions import BootOnce, ForgetOnce, Keep, PinKnownGood, Reb
 from trialboot.core.change import Area, Change
 from trialboot.core.facts import BootId, Unknown
 from trialboot.core.node import Wish
+from trialboot.core.outlook import Judgement
 from trialboot.core.packagechange import PackageChange
 from trialboot.core.trial import Condemned, Decision, Phase, Trial
 from trialboot.core.verdict import Outcome
@@ -656,9 +657,42 @@ def test_what_ends_with_the_system_is_no_verdict(
     machine.rests()
     assert (machine.state()["phase"], machine.state()["verdict"]) == ("trial", None)
     assert (machine.reboots(), machine.starts(PIN)) == ([], [])
+    assert store.load(machine.host, store.JUDGEMENT, Judgement) is None, "boot-check goes by it"
     machine.write("/units.json", "{}")  # somebody called it off
     machine.later(APART)
     wait_for("the verdict", lambda: machine.state()["phase"] == "steady")
+
+
+def test_what_was_proven_before_the_system_went_down_counts(machine: Machine) -> None:
+    """Else the reboot would condemn it as one that went down before it was proven."""
+    on_trial(machine, Outcome.SOUND)
+    machine.write("/units.json", json.dumps({"starting": ["logind"]}))
+    machine.runs()
+    assert (machine.state()["phase"], machine.state()["counters"]) == ("steady", {"blessed": 1})
+
+
+def test_a_verification_that_somebody_stops_is_told_and_is_no_verdict(machine: Machine) -> None:
+    """The job that stops it ends «done»: that is not the end of its own."""
+    machine.configure(f'{ARMED}verify.unsure = "roll-back"\n')
+    on_trial(machine, Outcome.WORSE)
+    machine.script(verify=[{"result": "canceled"}, judgement(Outcome.SOUND)])
+    machine.start()
+    told = "verify: the worker ended: canceled"
+    wait_for("the trouble", lambda: told in machine.state()["trouble"])
+    machine.rests()
+    assert (machine.state()["phase"], machine.state()["verdict"]) == ("trial", None)
+    machine.later(APART)
+    wait_for("the verdict", lambda: machine.state()["phase"] == "steady")
+    assert (machine.state()["trouble"], machine.reboots()) == ([], [])
+
+
+def test_a_pin_worker_that_a_shutdown_stops_has_not_pinned(machine: Machine) -> None:
+    """Its todo stays: else an armed candidate without a one-shot would be condemned untried."""
+    machine.script(pin=[{"result": "canceled"}, {}])
+    machine.runs()
+    wanted = ["Keep", "PinKnownGood", "Tell"]
+    assert [todo(start) for start in machine.starts(PIN)] == [wanted, wanted]
+    assert machine.state()["pinned"]
 
 
 def test_a_snapshot_that_fails_is_told_and_the_boot_is_verified_all_the_same(

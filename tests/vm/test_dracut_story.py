@@ -101,7 +101,8 @@ def _assert_known_good_of_dracut(node: Node, say: Say) -> None:
 
 
 def _by_dracut(node: Node) -> bool:
-    return "dracut" in node.machine.exec("journalctl -b --no-pager -o short").stdout
+    """Ask for a unit that runs in dracut's initrds alone."""
+    return "dracut-cmdline.service" in node.machine.exec("journalctl -b --no-pager").stdout
 
 
 def _kept_initrd(node: Node) -> str:

@@ -1,5 +1,7 @@
 """The workers as jobs of systemd: started over the bus, heard of when they end."""
 
+from typing import Final
+
 from trialboot import journal
 from trialboot.bus import Bus
 from trialboot.errors import HostError
@@ -7,28 +9,37 @@ from trialboot.host import Host
 from trialboot.loop import Loop
 from trialboot.resident.telling import Telling
 
+CANCELED: Final = "canceled"
+"""How a job ends that another one took the place of: somebody stops the unit, or the system."""
+_WORKER: Final = "trialboot-"
+"""What the names of the workers' units begin with."""
+
 
 class Jobs:
-    """Which units were started, and how they ended."""
+    """Which units were started, and how those jobs ended; of units of others, how any job did."""
 
     def __init__(self, host: Host, bus: Bus, loop: Loop, telling: Telling) -> None:
         self._host = host
         self._bus = bus
         self._loop = loop
         self._telling = telling
+        self._started: dict[str, str] = {}
         self._ended: dict[str, str] = {}
 
     def listen(self) -> None:
         """Hear of the ends of jobs from now on."""
         self._bus.watch_jobs(self._note)
 
-    def _note(self, unit: str, result: str) -> None:
-        self._ended[unit] = result
+    def _note(self, job: str, unit: str, result: str) -> None:
+        # Whoever stops a worker has a job as well, which ends «done» just after the worker's own
+        # has ended «canceled»: it did no work.
+        if not unit.startswith(_WORKER) or job == self._started.get(unit):
+            self._ended[unit] = result
 
     def start(self, unit: str) -> bool:
         """Queue a unit's start; tell whether systemd took it, and everybody where it did not."""
         try:
-            self._bus.start_unit(unit)
+            self._started[unit] = self._bus.start_unit(unit)
         except HostError as error:
             self._telling.note(unit, str(error))
             return False
@@ -41,7 +52,7 @@ class Jobs:
         The supervisor hears signs of life meanwhile. Raises `HostError` where systemd refuses.
         """
         self._ended.pop(unit, None)
-        self._bus.start_unit(unit)
+        self._started[unit] = self._bus.start_unit(unit)
         until = self._host.monotonic() + limit
         while unit not in self._ended:
             self._bus.pump()

@@ -222,6 +222,11 @@ def forget_trouble(host: Host, worker: str) -> None:
     host.path(trouble_of(worker)).unlink(missing_ok=True)
 
 
+def forget_judgement(host: Host) -> None:
+    """Let nobody go by a judgement that is not to count."""
+    host.path(JUDGEMENT).unlink(missing_ok=True)
+
+
 def trouble_of(worker: str) -> str:
     """Name the file in which a worker leaves why it failed."""
     return f"{RUN}/{worker}.trouble"
