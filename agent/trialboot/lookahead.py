@@ -32,7 +32,7 @@ from trialboot.loaders.interface import Loader
 from trialboot.readers import bootmenu, initrd, modules
 from trialboot.snapshot import guarded
 from trialboot.whatran import what_ran
-from trialboot.writers.vault import layout, moduletrees, ownfiles, parts
+from trialboot.writers.vault import layout, moduletrees, ownfiles, parts, room
 
 
 def look_ahead(
@@ -87,6 +87,7 @@ def _look(side: BootSide, trial: Trial, ran: Ran | Unknown) -> Outlook:
         once=_once_choice(side, wanted),
         instead=_instead(side.kernel.command_line),
         damage=_damage(side, trial, base),
+        crowded=_crowded(side, trial),
         not_seen=unseen,
     )
 
@@ -321,6 +322,18 @@ def _damage(side: BootSide, trial: Trial, base: BootDetail | Unknown) -> tuple[s
         )
         if why
     )
+
+
+def _crowded(side: BootSide, trial: Trial) -> str:
+    """Say why the generation before the known-good is in the way; empty also if not known."""
+    if trial.known_good is None or trial.previous is None:
+        return ""
+    good, before = (
+        parts.boot_folder(side.host, kept.fingerprint)
+        for kept in (trial.known_good, trial.previous)
+    )
+    found = guarded(lambda: room.against_packages(good, before))
+    return "" if isinstance(found, Unknown) else found
 
 
 def _other_files(side: BootSide, good: BootSet) -> tuple[str, ...]:

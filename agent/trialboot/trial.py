@@ -10,6 +10,7 @@ from trialboot.core.actions import (
     Action,
     BootOnce,
     ForgetOnce,
+    GiveUp,
     Keep,
     Mend,
     PinKnownGood,
@@ -170,7 +171,16 @@ def _perform(action: Action, hands: Hands) -> None:
         case Reboot(why, leaving):
             if leaving == hands.boot:
                 hands.reboot(why)
-        case Keep() | PinKnownGood() | BootOnce() | ForgetOnce() | Unpin() | Mend() | Secure():
+        case (
+            Keep()
+            | PinKnownGood()
+            | BootOnce()
+            | ForgetOnce()
+            | Unpin()
+            | Mend()
+            | Secure()
+            | GiveUp()
+        ):
             raise AssertionError(f"{action} is the pin worker's")
         case _:
             assert_never(action)

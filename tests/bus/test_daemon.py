@@ -562,6 +562,15 @@ def test_a_known_good_that_cannot_be_mended_holds_no_verdict_up(machine: Machine
     assert machine.decision().todo == ()
 
 
+def test_the_generation_before_makes_room_for_the_next_kernel(machine: Machine) -> None:
+    machine.remembers(Decision(trial=replace(EARNED, previous=OLDER.boot_set)))
+    machine.script(snapshot=[outlook(crowded="a kernel takes 90 MiB, 3 MiB are free")])
+    machine.runs()
+    (start,) = machine.starts(PIN)
+    assert todo(start) == ["GiveUp"]
+    assert machine.decision().trial.previous is None
+
+
 def test_notes_that_were_left_before_the_start_are_taken(machine: Machine) -> None:
     machine.write("/var/lib/trialboot/spool/1.ev", "event=end\nend\n")
     machine.runs()

@@ -82,7 +82,8 @@ def test_a_check_without_end_costs_its_own_time_alone(host: Host, script: str) -
     put(host, "echo next; exit 2", "20-b")
     endless, following = run(host, seconds=1.0)
     assert endless.answer is Answer.NO_VERDICT
-    assert endless.why.endswith("(no end within 1 s)")
+    # It tells how long it was waited for, and a busy machine may kill it late.
+    assert endless.why.endswith(f"(no end within {endless.seconds:.0f} s)")
     assert endless.seconds < 5
     assert following.why == "said «next» (exit 2)"
 

@@ -1,6 +1,7 @@
 """What the next boot will change, read from hosts that are folders."""
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -583,6 +584,38 @@ def test_kept_modules_that_were_written_in_place_are_damage(tmp_path: Path) -> N
     with (tmp_path / f"lib/modules/{OLD}/kernel/bnx2.ko").open("ab") as file:
         file.write(b"in place")
     assert look(host, trial).damage[0] == "the kept modules are not what was kept"
+
+
+@pytest.mark.parametrize(
+    ("free", "names", "told"),
+    [
+        (2, 1, "a kernel takes 3 MiB, 2 MiB are free, and it alone holds 2 MiB"),
+        (9, 1, ""),
+        (2, 2, ""),
+    ],
+    ids=["short", "room", "short, and nothing to win"],
+)
+def test_the_generation_before_is_in_the_way_where_the_next_kernel_has_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, names: int, told: str
+) -> None:
+    host = debian(tmp_path)
+    host.write(f"/boot/initrd.img-{OLD}", "initrd 1" * (1 << 18))
+    before, _ = pinned(host)
+    if names > 1:
+        os.link(parts.boot_folder(host.host, before.fingerprint) / "initrd.img", tmp_path / "it")
+    host.write(f"/boot/initrd.img-{OLD}", "initrd 2" * (1 << 18))
+    good = set_of(look(host).wanted)
+    sources = Sources(
+        kernel=f"/boot/vmlinuz-{OLD}",
+        initrds=(f"/boot/initrd.img-{OLD}",),
+        firmware="/lib/firmware",
+    )
+    bootsets.keep(host.host, good, sources)
+    trial = Trial(known_good=good, pinned=True)
+    status = os.statvfs_result((1 << 20, 1 << 20, free, free, free, 0, 0, 0, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _: status)
+    assert look(host, replace(trial, previous=before)).crowded == told
+    assert look(host, trial).crowded == ""
 
 
 def test_a_kept_initrd_that_dracut_would_write_over_is_damage_before_it_does(

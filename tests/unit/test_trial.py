@@ -14,6 +14,7 @@ from trialboot.core.actions import (
     Action,
     BootOnce,
     ForgetOnce,
+    GiveUp,
     Keep,
     Mend,
     PinKnownGood,
@@ -30,6 +31,7 @@ from trialboot.core.trial import (
     Booted,
     Choice,
     Condemned,
+    Crowded,
     Damaged,
     Decision,
     Event,
@@ -109,6 +111,8 @@ class World:
                 self.once = ""
             case Unpin():
                 self.default = ""
+            case GiveUp(kept):
+                self.vault.discard(kept.release)
             case _:
                 raise AssertionError(f"{action} is not the pin worker's")
 
@@ -180,6 +184,7 @@ def trials() -> Iterator[Trial]:
     failed = replace(rest, candidate=NEW, condemned=(mark,))
     yield fresh
     yield rest
+    yield replace(rest, previous=OTHER.boot_set)
     yield replace(rest, condemned=(mark,))
     yield replace(rest, phase=Phase.ARMED, candidate=NEW)
     yield replace(rest, phase=Phase.ARMED, candidate=OTHER, condemned=(mark,))
@@ -199,6 +204,7 @@ def events() -> Iterator[Event]:
     yield Unkept(at=AT, boot=NOW, why="no room")
     yield Retried(at=AT)
     yield Damaged(at=AT, why=("modules.dep is gone",))
+    yield Crowded(at=AT, why="no room for the next kernel")
 
 
 def cases() -> list[Case]:
@@ -225,7 +231,9 @@ def test_the_cases_hold_every_action() -> None:
 
 
 def test_the_cases_hold_every_event_that_has_actions_and_every_phase() -> None:
-    assert {type(case.event) for case in CASES} == {Booted, Damaged, Judged, Seen, Unkept}
+    assert {type(case.event) for case in CASES} == {
+        *(Booted, Crowded, Damaged, Judged, Seen, Unkept)
+    }
     assert {case.trial.phase for case in CASES} == set(Phase)
 
 

@@ -66,6 +66,13 @@ class Secure:
 
 
 @dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Have a kept boot set that nothing needs leave the vault, for the room that it takes."""
+
+    boot_set: BootSet
+
+
+@dataclass(frozen=True, slots=True)
 class Tell:
     """Wish this of the Node object; delivered when the API server can be reached."""
 
@@ -81,8 +88,8 @@ class Reboot:
 
 
 Action: TypeAlias = (
-    Keep | PinKnownGood | BootOnce | ForgetOnce | Unpin | Mend | Secure | Tell | Reboot
+    Keep | PinKnownGood | BootOnce | ForgetOnce | Unpin | Mend | Secure | GiveUp | Tell | Reboot
 )
 
-PIN_ACTIONS = (Keep, PinKnownGood, BootOnce, ForgetOnce, Unpin, Mend, Secure)
+PIN_ACTIONS = (Keep, PinKnownGood, BootOnce, ForgetOnce, Unpin, Mend, Secure, GiveUp)
 """Those that touch the boot loader or the vault: performed by the pin worker alone."""

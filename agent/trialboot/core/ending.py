@@ -2,11 +2,22 @@
 
 from dataclasses import replace
 
-from trialboot.core.actions import Action, ForgetOnce, Keep, PinKnownGood, Reboot, Secure, Tell
+from trialboot.core.actions import (
+    Action,
+    ForgetOnce,
+    GiveUp,
+    Keep,
+    PinKnownGood,
+    Reboot,
+    Secure,
+    Tell,
+)
 from trialboot.core.bootset import BootSet
 from trialboot.core.trial import (
+    AT_REST,
     Choice,
     Condemned,
+    Crowded,
     Decision,
     Judged,
     Phase,
@@ -269,3 +280,17 @@ def _not_secured(trial: Trial, event: Unkept, policy: Policy) -> Decision:
         notice="Warning",
     )
     return _going_back(Decision(trial=back, todo=(tell,)), before, last_why(trial))
+
+
+def crowded(trial: Trial, event: Crowded) -> Decision:
+    """Give up the generation before the known-good, unless a boot set is being tried.
+
+    Better a known-good with nothing behind it than a package run that fails for what is kept.
+    """
+    before = trial.previous
+    needed = (trial.known_good, trial.candidate.boot_set if trial.candidate else None)
+    if before is None or before in needed or trial.phase not in AT_REST:
+        return same(trial)
+    words = f"{before.release}, from before the known-good, is kept no longer: {event.why}"
+    rest = with_story(replace(trial, previous=None), event.at, words)
+    return Decision(trial=rest, todo=(GiveUp(before),))

@@ -25,11 +25,12 @@ from typing import Final
 from trialboot.core.actions import Mend, Tell
 from trialboot.core.arming import seen
 from trialboot.core.booting import booted
-from trialboot.core.ending import judged, unkept
+from trialboot.core.ending import crowded, judged, unkept
 from trialboot.core.trial import (
     MOST_ALLOWED,
     Allowed,
     Booted,
+    Crowded,
     Damaged,
     Decision,
     Event,
@@ -86,12 +87,10 @@ def _step(trial: Trial, event: Event, policy: Policy) -> Decision:
             return seen(trial, event, policy)
         case Judged():
             return judged(trial, event, policy)
-        case Unkept():
-            return unkept(trial, event, policy)
         case Retried() | Allowed():
             return _operator(trial, event)
-        case Damaged():
-            return _damaged(trial, event, policy)
+        case Unkept() | Damaged() | Crowded():
+            return _vault(trial, event, policy)
 
 
 def _checked(before: Trial, decision: Decision) -> Decision:
@@ -133,6 +132,19 @@ def _allowed(trial: Trial, event: Allowed) -> Decision:
     allowed = (*trial.allowed, refused.fingerprint)[-MOST_ALLOWED:]
     words = f"allow: the operator wants {refused.release} to be tried all the same"
     return same(with_story(replace(trial, allowed=allowed, refused=None), event.at, words))
+
+
+# --- the vault --------------------------------------------------------------------------------
+
+
+def _vault(trial: Trial, event: Unkept | Damaged | Crowded, policy: Policy) -> Decision:
+    match event:
+        case Unkept():
+            return unkept(trial, event, policy)
+        case Damaged():
+            return _damaged(trial, event, policy)
+        case Crowded():
+            return crowded(trial, event)
 
 
 def _damaged(trial: Trial, event: Damaged, policy: Policy) -> Decision:

@@ -67,6 +67,8 @@ class Outlook:
     """What the boot loader told of a one-shot that it did not boot (`trial.Booted.instead`)."""
     damage: tuple[str, ...] = ()
     """Why the pinned known-good could not boot whole; empty where it could, or none is pinned."""
+    crowded: str = ""
+    """Why the generation before the known-good is in the next package run's way; empty if not."""
     packages: tuple[PackageChange, ...] | Unknown = ()
     """What the package database lost and gained since the list that the daemon accepted last."""
     condition: Condition = WHOLE

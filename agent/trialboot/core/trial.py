@@ -195,7 +195,15 @@ class Damaged:
     why: tuple[str, ...]
 
 
-Event: TypeAlias = Booted | Seen | Judged | Unkept | Retried | Allowed | Damaged
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crowded:
+    """The next package run may lack the room that a kept boot set takes where the loader reads."""
+
+    at: str
+    why: str
+
+
+Event: TypeAlias = Booted | Seen | Judged | Unkept | Retried | Allowed | Damaged | Crowded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

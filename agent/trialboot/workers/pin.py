@@ -19,6 +19,7 @@ from trialboot.core.actions import (
     Action,
     BootOnce,
     ForgetOnce,
+    GiveUp,
     Keep,
     Mend,
     PinKnownGood,
@@ -44,15 +45,7 @@ from trialboot.loaders.entries import check_bootable
 from trialboot.loaders.interface import Loader
 from trialboot.workers import oneshot
 from trialboot.writers import aptprotection, contentcache, store
-from trialboot.writers.vault import (
-    bootsets,
-    covers,
-    moduletrees,
-    ownfiles,
-    parts,
-    remains,
-    room,
-)
+from trialboot.writers.vault import bootsets, covers, moduletrees, ownfiles, parts, remains
 from trialboot.writers.vault.bootsets import Sources
 
 _UNPACKED: Final = f"{store.STATE}/unpacked"
@@ -82,28 +75,13 @@ def work(host: Host) -> None:
 def _forget_old_sets(host: Host, trial: Trial, cache: Cache) -> None:
     """Bound the vault: the known-good, the one before it and the candidate stay."""
     candidate = trial.candidate.boot_set if trial.candidate else None
-    named = (trial.known_good, _previous_with_room(host, trial), candidate)
+    named = (trial.known_good, trial.previous, candidate)
     needed = {boot_set.fingerprint for boot_set in named if boot_set is not None}
     for fingerprint in bootsets.kept(host):
         if fingerprint not in needed:
             # Tidying never fails the work: what is left over now goes the next time.
             with suppress(VaultError):
                 bootsets.drop(host, fingerprint, cache)
-
-
-def _previous_with_room(host: Host, trial: Trial) -> BootSet | None:
-    """Give the one before the known-good, unless a package run would lack the room it takes."""
-    good, before = trial.known_good, trial.previous
-    if good is None or before is None:
-        return before
-    folders = [parts.boot_folder(host, known.fingerprint) for known in (good, before)]
-    if not room.frees_boot(*folders):
-        return before
-    sys.stderr.write(
-        f"the boot set {shown(before.fingerprint)}, from before the known-good, goes: "
-        "packages need its room on /boot for the next kernel\n"
-    )
-    return None
 
 
 def _own_initrds(host: Host, trial: Trial) -> None:
@@ -141,6 +119,16 @@ def perform(host: Host, loader: Loader, action: Action, cache: Cache) -> None:
             _mend(host, loader, boot_set, cache)
         case Secure(boot_set):
             _secure(host, loader, boot_set)
+        case GiveUp(boot_set):
+            # What cannot go now goes with the next run, as all that the record does not name.
+            with suppress(VaultError):
+                bootsets.drop(host, boot_set.fingerprint, cache)
+        case _:
+            _perform_on_loader(host, loader, action)
+
+
+def _perform_on_loader(host: Host, loader: Loader, action: Action) -> None:
+    match action:
         case BootOnce(entry):
             loader.boot_once(entry)
         case ForgetOnce(spent=spent):

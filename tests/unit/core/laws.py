@@ -29,6 +29,7 @@ from tests.unit.core.world import (
 from trialboot.core.actions import (
     BootOnce,
     ForgetOnce,
+    GiveUp,
     Keep,
     Mend,
     PinKnownGood,
@@ -175,6 +176,7 @@ class Laws:
         self._check_somebodys(world, event, decision)
         self._check_todo(world, before, decision)
         self._check_mend(world, before, decision)
+        self._check_given_up(decision)
 
     def _check_unkept(self, world: World, after: Trial, decision: Decision) -> None:
         """A boot set was not kept: the record goes back to what the loader has, and no further."""
@@ -264,8 +266,8 @@ class Laws:
                     secured = any(isinstance(a, Secure) for a in decision.todo)
                     self.demand(secured, "unbootable: a reboot that nothing has secured")
                     self.demand(leaving == NOW, "a reboot that leaves another boot")
-                case ForgetOnce() | Unpin() | Tell() | Mend():
-                    touched |= not isinstance(action, Tell | Mend)
+                case ForgetOnce() | Unpin() | Tell() | Mend() | GiveUp():
+                    touched |= isinstance(action, ForgetOnce | Unpin)
 
     def _check_mend(self, world: World, before: Trial, decision: Decision) -> None:
         mended = [action.boot_set for action in decision.todo if isinstance(action, Mend)]
@@ -273,6 +275,14 @@ class Laws:
         there = set(SETS) if other else {world.default}
         good = all(b == before.known_good and b.kernel in there for b in mended)
         self.demand(good, "what is mended is not the pinned known-good")
+
+    def _check_given_up(self, decision: Decision) -> None:
+        after = decision.trial
+        candidate = after.candidate.boot_set if after.candidate else None
+        named = {after.known_good, after.previous, candidate}
+        given = {action.boot_set for action in decision.todo if isinstance(action, GiveUp)}
+        self.demand(not given & named, "lost: what the record names is given up")
+        self.demand(not given or after.phase in AT_REST, "lost: given up while a trial is on")
 
     def _check_once(self, world: World, entry: EntryId, decision: Decision) -> None:
         trial = decision.trial

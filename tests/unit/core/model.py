@@ -7,6 +7,7 @@ from tests.unit.core.laws import Laws
 from tests.unit.core.world import (
     AT,
     COMES_UP,
+    CROWD,
     DAMAGE,
     DAMAGED,
     FIRST,
@@ -36,6 +37,7 @@ from trialboot.core.actions import (
     Action,
     BootOnce,
     ForgetOnce,
+    GiveUp,
     Keep,
     Mend,
     PinKnownGood,
@@ -176,6 +178,7 @@ class Model(Laws):
             yield from self.judged(world, outcome)
         self._check_late(world)
         yield from self.tell(world, "packages damage the known-good", DAMAGE)
+        yield from self.tell(world, "packages fill what the loader reads", CROWD)
         yield from self.operator(world)
         yield from self.packages(world)
 
@@ -520,6 +523,9 @@ class Model(Laws):
                 after = world if spent else world._replace(once=None, stray=False)
             case Unpin():
                 after = world._replace(default=None)
+            case GiveUp(boot_set=boot_set):
+                left = world.vault - ({boot_set.kernel} - {world.default})
+                after = world._replace(vault=left, damaged=world.damaged & left)
             case _:
                 raise AssertionError(f"{action} is not the pin worker's")
         return after

@@ -66,6 +66,14 @@ WRONG: Final = {
         "machine._damaged: not policy.armed or good is None or (not trial.pinned) or "
         "(not event.why) -> True"
     ),
+    "the generation before the known-good is given up while a trial is on": (
+        "ending.crowded: before is None or before in needed or trial.phase not in AT_REST -> "
+        "before is None or before in needed"
+    ),
+    "what the record still names is given up": (
+        "ending.crowded: before is None or before in needed or trial.phase not in AT_REST -> "
+        "before is None or trial.phase not in AT_REST"
+    ),
     "a candidate on trial that went down goes on": (
         "booting._booted_trial: candidate and running.boot_set.fingerprint == "
         "candidate.boot_set.fingerprint -> True"

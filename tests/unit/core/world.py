@@ -19,6 +19,7 @@ from trialboot.core.actions import (
     Action,
     BootOnce,
     ForgetOnce,
+    GiveUp,
     Keep,
     Mend,
     PinKnownGood,
@@ -36,6 +37,7 @@ from trialboot.core.trial import (
     Allowed,
     Booted,
     Choice,
+    Crowded,
     Damaged,
     Decision,
     Event,
@@ -71,6 +73,7 @@ def boot_set(name: str) -> BootSet:
 
 SETS: Final = {name: boot_set(name) for name in (GOOD, FIRST, SECOND)}
 DAMAGE: Final = Damaged(at=AT, why=("packages took something",))
+CROWD: Final = Crowded(at=AT, why="the next kernel has no room")
 VERDICTS: Final = {o: Verdict(outcome=o, reasons=(f"because {o}",)) for o in Outcome}
 
 
@@ -240,7 +243,7 @@ def gist(event: Event) -> tuple[str, str, str]:
             return f"judged {event.boot}", event.verdict.outcome, ""
         case Unkept():
             return "unkept", "", ""
-        case Retried() | Allowed() | Damaged():
+        case Retried() | Allowed() | Damaged() | Crowded():
             return type(event).__name__, "", ""
 
 
@@ -281,7 +284,7 @@ def gives_back(action: Action) -> bool:
         case Tell(wish=wish):
             return not wish.cordoned
         case _:
-            return isinstance(action, ForgetOnce | Unpin)
+            return isinstance(action, ForgetOnce | Unpin | GiveUp)
 
 
 def action_name(action: Action) -> str:

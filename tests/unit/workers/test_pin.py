@@ -24,6 +24,7 @@ from trialboot.core.actions import (
     Action,
     BootOnce,
     ForgetOnce,
+    GiveUp,
     Keep,
     Mend,
     PinKnownGood,
@@ -662,31 +663,13 @@ def test_where_room_is_short_the_known_goods_initrd_is_the_first_to_be_a_copy(
     assert len(ownfiles.shared_initrds(node.host, first.fingerprint)) == 1
 
 
-MIB = 1 << 20
-
-
-@pytest.mark.parametrize(
-    ("free", "removed", "left"),
-    [(10 * MIB, OLD_RELEASE, 2), (MIB, OLD_RELEASE, 1), (MIB, "", 2)],
-    ids=["room", "short", "short, and nothing to win"],
-)
-def test_the_one_before_the_known_good_goes_where_a_package_run_needs_its_room(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, removed: str, left: int
-) -> None:
+def test_what_is_given_up_leaves_the_vault_unless_the_menu_boots_it(tmp_path: Path) -> None:
     node = make_node(tmp_path)
-    for version in (OLD_RELEASE, NEW):
-        node.write(f"/boot/initrd.img-{version}", f"{version} " * (MIB // 4))
-    old, good = keep(node), Keep(node.boot_set(NEW), EntryId(SIMPLE))
-    perform(node, old, good)
-    for initrd in (tmp_path / "boot").glob(f"initrd.img-{removed or 'none'}"):
-        initrd.unlink()
-    status = os.statvfs_result((4096, 1, free, free, free, 0, 0, 0, 0, 255))
-    monkeypatch.setattr(os, "statvfs", lambda _: status)
-    trial = Trial(known_good=good.boot_set, previous=old.boot_set)
-    store.save_decision(node.host, Decision(trial=trial, todo=(ForgetOnce(),)))
-    pin.work(node.host)
-    assert len(bootsets.kept(node.host)) == left
-    bootsets.verify(node.host, good.boot_set.fingerprint)
+    good, other = pinned(node), Keep(node.boot_set(NEW), EntryId(SIMPLE))
+    perform(node, other)
+    perform(node, GiveUp(good), GiveUp(other.boot_set), GiveUp(other.boot_set))
+    assert bootsets.kept(node.host) == (good.fingerprint,)
+    assert boots(node) == KNOWN_GOOD
 
 
 def lose_kernel(node: Node, good: BootSet) -> None:

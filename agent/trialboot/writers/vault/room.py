@@ -44,17 +44,22 @@ def check_share(host: Host, needed: int) -> None:
         )
 
 
-def frees_boot(good: Path, before: Path) -> bool:
-    """Tell whether the package manager needs what a boot set below /boot takes.
+def against_packages(good: Path, before: Path) -> str:
+    """Say why what is kept of a boot set stands in a package run's way; empty where it does not.
 
-    So it is where /boot has no room for one more kernel and initrd like the known-good's, and the
-    set before holds files that nobody else has. Both are given by their folders.
+    It does where its file system has no room for one more kernel and initrd like the known-good's,
+    and nobody else has its files. Both sets are given by the folders that the boot loader reads.
+    Raises `OSError`.
     """
-    if _alone(_statuses(before)) <= _BESIDE:
-        return False
+    alone = _alone(_statuses(before))
+    if alone <= _BESIDE:
+        return ""
     status = os.statvfs(before)
-    another = sum(file.st_size for file in _statuses(good))
-    return status.f_bavail * status.f_frsize < another
+    free, another = status.f_bavail * status.f_frsize, sum(f.st_size for f in _statuses(good))
+    if free >= another:
+        return ""
+    needed, has, holds = _mebibytes(another), free // MEBIBYTE, alone // MEBIBYTE
+    return f"a kernel takes {needed} MiB, {has} MiB are free, and it alone holds {holds} MiB"
 
 
 def taken(host: Host) -> int:
