@@ -28,15 +28,15 @@ test-system: set-up  ## real package managers and a real systemd in Debian roots
 	TRIALBOOT_DEB=$$(packaging/build-deb build) $(PYTHON) -m pytest -m system --numprocesses=2 --dist=worksteal --durations=10 tests/system
 
 test-stories: set-up  ## the stories on virtual machines, two at a time
-	TRIALBOOT_DEB=$$(packaging/build-deb build) $(PYTHON) -m pytest -m "vm and not long" --numprocesses=2 --dist=worksteal --capture=tee-sys -v -rR --reruns=2 --only-rerun=InfrastructureError tests/vm/test_stories.py tests/vm/test_package_stories.py tests/vm/test_verdict_stories.py tests/vm/test_matrix.py
+	TRIALBOOT_DEB=$$(packaging/build-deb build) $(PYTHON) -m pytest -m "vm and not long" --numprocesses=2 --dist=worksteal --capture=tee-sys -v -raR --reruns=2 --only-rerun=InfrastructureError tests/vm/test_stories.py tests/vm/test_package_stories.py tests/vm/test_verdict_stories.py tests/vm/test_matrix.py
 
 test-long: test  ## the same, then what takes longer: the load test's story, more power cuts, twelve healthy reboots, boots that end in emergency mode, hang or come by kexec, initrds of dracut, trials by kexec, Secure Boot, firmware of all forms, doctor, the machines under the stories, all faults on all hosts, the core one step deeper and all its mutants
-	$(PYTHON) -m pytest -m vm --capture=tee-sys -v -rR --reruns=2 --only-rerun=InfrastructureError tests/vm/test_load_stories.py
-	TRIALBOOT_POWER_CUTS=more TRIALBOOT_DEB=$$(packaging/build-deb build) $(PYTHON) -m pytest -m vm --numprocesses=2 --dist=worksteal --capture=tee-sys -v -rR --reruns=2 --only-rerun=InfrastructureError tests/vm/test_stories.py -k power_cut
-	$(PYTHON) -m pytest -m vm --capture=tee-sys -v -rR --reruns=2 --only-rerun=InfrastructureError tests/vm/test_healthy_reboots.py
-	TRIALBOOT_DEB=$$(packaging/build-deb build) $(PYTHON) -m pytest -m vm --numprocesses=2 --dist=worksteal --capture=tee-sys -v -rR --reruns=2 --only-rerun=InfrastructureError tests/vm/test_boot_stories.py tests/vm/test_dracut_story.py tests/vm/test_kexec_trial.py tests/vm/test_secure_boot.py tests/vm/test_firmware_stories.py tests/vm/test_doctor.py
+	$(PYTHON) -m pytest -m vm --capture=tee-sys -v -raR --reruns=2 --only-rerun=InfrastructureError tests/vm/test_load_stories.py
+	TRIALBOOT_POWER_CUTS=more TRIALBOOT_DEB=$$(packaging/build-deb build) $(PYTHON) -m pytest -m vm --numprocesses=2 --dist=worksteal --capture=tee-sys -v -raR --reruns=2 --only-rerun=InfrastructureError tests/vm/test_stories.py -k power_cut
+	$(PYTHON) -m pytest -m vm --capture=tee-sys -v -raR --reruns=2 --only-rerun=InfrastructureError tests/vm/test_healthy_reboots.py
+	TRIALBOOT_DEB=$$(packaging/build-deb build) $(PYTHON) -m pytest -m vm --numprocesses=2 --dist=worksteal --capture=tee-sys -v -raR --reruns=2 --only-rerun=InfrastructureError tests/vm/test_boot_stories.py tests/vm/test_dracut_story.py tests/vm/test_kexec_trial.py tests/vm/test_secure_boot.py tests/vm/test_firmware_stories.py tests/vm/test_doctor.py
 	$(PYTHON) -m pytest -m vm -v tests/vm/test_harness.py
-	TRIALBOOT_DEB=$$(packaging/build-deb build) $(PYTHON) -m pytest -m "vm and long" --numprocesses=2 --dist=worksteal --capture=tee-sys -v -rR --reruns=2 --only-rerun=InfrastructureError tests/vm/test_hosts.py tests/vm/test_matrix.py
+	TRIALBOOT_DEB=$$(packaging/build-deb build) $(PYTHON) -m pytest -m "vm and long" --numprocesses=2 --dist=worksteal --capture=tee-sys -v -raR --reruns=2 --only-rerun=InfrastructureError tests/vm/test_hosts.py tests/vm/test_matrix.py
 	TRIALBOOT_EXPLORE_DEPTH=6 TRIALBOOT_MUTATIONS=all $(PYTHON) -m pytest tests/unit/core/test_explorer.py tests/unit/core/test_mutations.py
 
 lint: set-up  ## the linters alone

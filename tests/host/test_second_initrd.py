@@ -25,7 +25,13 @@ FILES = {
     f"{TREE}/modules.dep": "kernel/net/nic.ko:\n",
     "lib/firmware/nic/fw.bin": "good",
 }
-SHELLS = [words for words in (["dash"], ["bash"], ["busybox", "sh"]) if shutil.which(words[0])]
+SHELLS = [
+    pytest.param(
+        words, marks=pytest.mark.skipif(not shutil.which(words[0]), reason=f"no {words[0]}")
+    )
+    for words in (["dash"], ["bash"], ["busybox", "sh"])
+]
+"""Those of initrds: of initramfs-tools without and with busybox, and of dracut."""
 
 
 class Root:
