@@ -44,6 +44,8 @@ class Daemon:
         self._host = host
         self._bus = bus
         self._stopping = False
+        self._stopped_before = False
+        """The verification before this one was stopped by somebody."""
         config = read_config(host)
         self._loop = loop = Loop(host)
         self._telling = telling = Telling(host, loop, self._view)
@@ -174,28 +176,29 @@ class Daemon:
         found = store.load(self._host, store.JUDGEMENT, Judgement)
         judgement = found if result == "done" and isinstance(found, Judgement) else None
         if not _is_sound(judgement) and self._jobs.end_with_the_system():
-            self._discard(judgement)
+            # It was stopped, or saw the network go away. The next one counts: in this boot if
+            # the end of the system is called off.
+            journal.noted("the system goes down: what was being verified is not judged")
+            self._put_off()
             return
         if judgement is None:
             why = self._telling.note_worker("verify", result, found)
-            if result == CANCELED:  # whoever stopped it says nothing about the network
-                self._judging.end(APART)
+            if result == CANCELED and not self._stopped_before:
+                # Whoever stopped it says nothing about the network; who goes on to, has a reason.
+                self._stopped_before = True
+                self._put_off()
                 return
             judgement = self._no_judgement(why)
         else:
             self._telling.clear("verify")
+        self._stopped_before = False
         self._judge(judgement)
         if not self._looking.manager:
             self._looking.look()
 
-    def _discard(self, judgement: Judgement | None) -> None:
-        """Let a verification not count that was stopped, or that saw the network go away.
-
-        The next one does, in this boot if the end of the system is called off.
-        """
-        journal.noted("the system goes down: what was being verified is not judged")
-        if judgement is not None:
-            store.forget_judgement(self._host)
+    def _put_off(self) -> None:
+        """Let a verification not count; boot-check, too, waits for the next one."""
+        store.forget_judgement(self._host)
         self._judging.end(APART)
 
     def _judge(self, judgement: Judgement) -> None:

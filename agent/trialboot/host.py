@@ -5,6 +5,7 @@ instead of patching modules.
 """
 
 import ctypes
+import errno
 import os
 import select
 import signal
@@ -198,8 +199,16 @@ class Host:
             raise HostError(f"{absolute}: {error.strerror}") from error
 
     def exists(self, absolute: str) -> bool:
-        """Tell whether something is there (a dangling link is not)."""
-        return self.path(absolute).exists()
+        """Tell whether something is there (a dangling link is not). Raises `OSError`.
+
+        A name that is too long for any file is not there: records may hold one.
+        """
+        try:
+            return self.path(absolute).exists()
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return False
+            raise
 
 
 def write_durably(path: Path, content: bytes, *, mode: int | None = 0o600) -> None:

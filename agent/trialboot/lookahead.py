@@ -23,7 +23,7 @@ from trialboot.core.menu import (
 from trialboot.core.outlook import Outlook, Ran, Snapshot
 from trialboot.core.protection import Protection
 from trialboot.core.sentence import NOTHING_SEEN, sentence
-from trialboot.core.trial import FALLBACK, PICKED, Choice, Trial
+from trialboot.core.trial import FALLBACK, PICKED, Choice, Crowded, Trial
 from trialboot.covered import left_uncovered, second_initrd_ran
 from trialboot.errors import ConfigError, HostError, VaultError
 from trialboot.host import Host
@@ -324,16 +324,16 @@ def _damage(side: BootSide, trial: Trial, base: BootDetail | Unknown) -> tuple[s
     )
 
 
-def _crowded(side: BootSide, trial: Trial) -> str:
-    """Say why the generation before the known-good is in the way; empty also if not known."""
-    if trial.known_good is None or trial.previous is None:
-        return ""
-    good, before = (
-        parts.boot_folder(side.host, kept.fingerprint)
-        for kept in (trial.known_good, trial.previous)
-    )
-    found = guarded(lambda: room.against_packages(good, before))
-    return "" if isinstance(found, Unknown) else found
+def _crowded(side: BootSide, trial: Trial) -> Crowded | None:
+    """Tell whether the generation before is in the way; what is not known is not told."""
+    good, before = trial.known_good, trial.previous
+    if good is None or before is None:
+        return None
+    folders = [parts.boot_folder(side.host, kept.fingerprint) for kept in (good, before)]
+    why = guarded(lambda: room.against_packages(*folders))
+    if isinstance(why, Unknown) or not why:
+        return None
+    return Crowded(at=side.snapshot.taken_at, fingerprint=before.fingerprint, why=why)
 
 
 def _other_files(side: BootSide, good: BootSet) -> tuple[str, ...]:

@@ -134,11 +134,12 @@ def may_be_left_out(decision: Decision, error: TrialbootError) -> bool:
 
     The cluster is told again after the reboot. That the reboot ends on the known-good is insisted
     on (`Secure`). Mending is asked for again by the next snapshot: it must not hold up a verdict,
-    and nor must a cordon that a full disk cannot remember.
+    and nor must a cordon that a full disk cannot remember. What is given up and still there, the
+    next run of the pin worker tidies away.
     """
     first, *rest = decision.todo
     match first:
-        case Mend():
+        case Mend() | GiveUp():
             return True
         case Tell():
             rolls_back = any(isinstance(action, Reboot) for action in rest)

@@ -38,7 +38,7 @@ from trialboot.core.facts import BootId, Unknown
 from trialboot.core.node import Wish
 from trialboot.core.outlook import Judgement
 from trialboot.core.packagechange import PackageChange
-from trialboot.core.trial import Condemned, Decision, Phase, Trial
+from trialboot.core.trial import Condemned, Crowded, Decision, Phase, Trial
 from trialboot.core.verdict import Outcome
 from trialboot.errors import HostError
 from trialboot.resident.judging import APART
@@ -562,13 +562,25 @@ def test_a_known_good_that_cannot_be_mended_holds_no_verdict_up(machine: Machine
     assert machine.decision().todo == ()
 
 
+CROWDED = Crowded(at=AT, fingerprint=OLDER.boot_set.fingerprint, why="3 MiB are free")
+
+
 def test_the_generation_before_makes_room_for_the_next_kernel(machine: Machine) -> None:
     machine.remembers(Decision(trial=replace(EARNED, previous=OLDER.boot_set)))
-    machine.script(snapshot=[outlook(crowded="a kernel takes 90 MiB, 3 MiB are free")])
+    machine.script(snapshot=[outlook(crowded=CROWDED)], pin=[failing("pin", "no menu")])
     machine.runs()
-    (start,) = machine.starts(PIN)
-    assert todo(start) == ["GiveUp"]
+    assert todo(machine.starts(PIN)[0]) == ["GiveUp"]
+    assert machine.decision() == Decision(trial=machine.decision().trial), "it holds nothing up"
     assert machine.decision().trial.previous is None
+    assert machine.state()["verdict"]["outcome"] == "sound"
+
+
+def test_the_generation_before_a_damaged_known_good_stays(machine: Machine) -> None:
+    machine.remembers(Decision(trial=replace(EARNED, previous=OLDER.boot_set)))
+    machine.script(snapshot=[outlook(crowded=CROWDED, damage=("its kernel is gone",))])
+    machine.runs()
+    assert [todo(start) for start in machine.starts(PIN)[:1]] == [["Mend"]]
+    assert machine.decision().trial.previous == OLDER.boot_set
 
 
 def test_notes_that_were_left_before_the_start_are_taken(machine: Machine) -> None:
@@ -693,6 +705,18 @@ def test_a_verification_that_somebody_stops_is_told_and_is_no_verdict(machine: M
     machine.later(APART)
     wait_for("the verdict", lambda: machine.state()["phase"] == "steady")
     assert (machine.state()["trouble"], machine.reboots()) == ([], [])
+
+
+def test_who_stops_it_again_and_again_leaves_no_trial_unjudged(machine: Machine) -> None:
+    on_trial(machine, Outcome.WORSE)
+    machine.script(verify=[{"result": "canceled"}])
+    machine.start()
+    wait_for("the verification", lambda: machine.starts(VERIFY))
+    machine.rests()
+    machine.later(APART)
+    verdict = wait_for("the verdict", lambda: machine.state()["verdict"])
+    told = "this boot was not judged: the worker ended: canceled"
+    assert (verdict["outcome"], verdict["reasons"]) == ("unsure", [told])
 
 
 def test_a_pin_worker_that_a_shutdown_stops_has_not_pinned(machine: Machine) -> None:

@@ -255,3 +255,10 @@ def test_only_who_calls_the_bus_pays_for_its_library() -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", program], check=False, env=environment)
     assert done.returncode == 0
+
+
+def test_a_name_that_no_file_can_have_is_not_there(tmp_path: Path) -> None:
+    host = Host(root=tmp_path)
+    assert not host.exists(f"/boot/vmlinuz-{'6' * 300}")
+    (tmp_path / "loop").symlink_to("loop")
+    assert not host.exists("/loop")

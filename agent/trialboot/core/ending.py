@@ -282,14 +282,17 @@ def _not_secured(trial: Trial, event: Unkept, policy: Policy) -> Decision:
     return _going_back(Decision(trial=back, todo=(tell,)), before, last_why(trial))
 
 
-def crowded(trial: Trial, event: Crowded) -> Decision:
-    """Give up the generation before the known-good, unless a boot set is being tried.
+def crowded(trial: Trial, event: Crowded, policy: Policy) -> Decision:
+    """Give up the generation before the known-good, where no boot set is being tried.
 
     Better a known-good with nothing behind it than a package run that fails for what is kept.
     """
     before = trial.previous
-    needed = (trial.known_good, trial.candidate.boot_set if trial.candidate else None)
-    if before is None or before in needed or trial.phase not in AT_REST:
+    if not policy.armed or trial.phase not in AT_REST or before is None:
+        return same(trial)
+    choices = (trial.candidate, trial.running)
+    needed = [trial.known_good, *(choice.boot_set for choice in choices if choice)]
+    if before.fingerprint != event.fingerprint or before in needed:
         return same(trial)
     words = f"{before.release}, from before the known-good, is kept no longer: {event.why}"
     rest = with_story(replace(trial, previous=None), event.at, words)

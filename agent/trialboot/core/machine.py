@@ -144,7 +144,7 @@ def _vault(trial: Trial, event: Unkept | Damaged | Crowded, policy: Policy) -> D
         case Damaged():
             return _damaged(trial, event, policy)
         case Crowded():
-            return crowded(trial, event)
+            return crowded(trial, event, policy)
 
 
 def _damaged(trial: Trial, event: Damaged, policy: Policy) -> Decision:

@@ -18,7 +18,7 @@ from trialboot.core.facts import (
 from trialboot.core.packagechange import PackageChange
 from trialboot.core.protection import Protection
 from trialboot.core.transaction import WHOLE, Condition
-from trialboot.core.trial import NOT_LOOKED_AT, Choice
+from trialboot.core.trial import NOT_LOOKED_AT, Choice, Crowded
 from trialboot.core.verdict import Verdict
 
 
@@ -67,8 +67,8 @@ class Outlook:
     """What the boot loader told of a one-shot that it did not boot (`trial.Booted.instead`)."""
     damage: tuple[str, ...] = ()
     """Why the pinned known-good could not boot whole; empty where it could, or none is pinned."""
-    crowded: str = ""
-    """Why the generation before the known-good is in the next package run's way; empty if not."""
+    crowded: Crowded | None = None
+    """The generation before the known-good is in the next package run's way."""
     packages: tuple[PackageChange, ...] | Unknown = ()
     """What the package database lost and gained since the list that the daemon accepted last."""
     condition: Condition = WHOLE

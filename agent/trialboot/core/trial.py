@@ -200,6 +200,8 @@ class Crowded:
     """The next package run may lack the room that a kept boot set takes where the loader reads."""
 
     at: str
+    fingerprint: Fingerprint
+    """Of the set that stands in its way: the record may name another one by now."""
     why: str
 
 

@@ -12,7 +12,6 @@ from trialboot.config import Config, Mode
 from trialboot.core.actions import (
     Action,
     ForgetOnce,
-    GiveUp,
     Keep,
     Mend,
     PinKnownGood,
@@ -25,7 +24,6 @@ from trialboot.core.outlook import Outlook
 from trialboot.core.trial import (
     AT_REST,
     Booted,
-    Crowded,
     Damaged,
     Decision,
     Event,
@@ -129,8 +127,8 @@ class Conduct:
             # What this boot says of the candidate could not be remembered: it comes first.
             return
         self._mend(outlook)
-        if outlook.crowded:
-            self.advance(Crowded(at=outlook.taken_at, why=outlook.crowded))
+        if outlook.crowded and not outlook.damage:  # else it may be the last way back
+            self.advance(outlook.crowded)
         self.advance(Seen(at=outlook.taken_at, wanted=outlook.wanted, once=outlook.once))
 
     def _check_controlled(self, outlook: Outlook) -> None:
@@ -237,7 +235,7 @@ class Conduct:
     def pin(self, decision: Decision, actions: Sequence[Action]) -> None:
         """Let the pin worker perform the leading actions of the decision on disk."""
         del decision  # it reads them from the record: the same after a power cut
-        giving_back = all(isinstance(action, ForgetOnce | Unpin | GiveUp) for action in actions)
+        giving_back = all(isinstance(action, ForgetOnce | Unpin) for action in actions)
         if self.mode is Mode.OBSERVE and not giving_back:
             journal.noted("not pinning, for the operator chose to observe meanwhile")
             return  # the next look gives back what the record says is pinned

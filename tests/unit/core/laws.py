@@ -280,8 +280,10 @@ class Laws:
         after = decision.trial
         candidate = after.candidate.boot_set if after.candidate else None
         named = {after.known_good, after.previous, candidate}
+        running = after.running.boot_set if after.running else None
         given = {action.boot_set for action in decision.todo if isinstance(action, GiveUp)}
         self.demand(not given & named, "lost: what the record names is given up")
+        self.demand(running not in given, "lost: what runs is given up")
         self.demand(not given or after.phase in AT_REST, "lost: given up while a trial is on")
 
     def _check_once(self, world: World, entry: EntryId, decision: Decision) -> None:

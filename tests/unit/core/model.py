@@ -7,7 +7,7 @@ from tests.unit.core.laws import Laws
 from tests.unit.core.world import (
     AT,
     COMES_UP,
-    CROWD,
+    CROWDS,
     DAMAGE,
     DAMAGED,
     FIRST,
@@ -178,7 +178,8 @@ class Model(Laws):
             yield from self.judged(world, outcome)
         self._check_late(world)
         yield from self.tell(world, "packages damage the known-good", DAMAGE)
-        yield from self.tell(world, "packages fill what the loader reads", CROWD)
+        for name, event in CROWDS.items():
+            yield from self.tell(world, f"packages lack the room of {name}", event)
         yield from self.operator(world)
         yield from self.packages(world)
 

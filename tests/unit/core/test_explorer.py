@@ -67,12 +67,12 @@ WRONG: Final = {
         "(not event.why) -> True"
     ),
     "the generation before the known-good is given up while a trial is on": (
-        "ending.crowded: before is None or before in needed or trial.phase not in AT_REST -> "
-        "before is None or before in needed"
+        "ending.crowded: not policy.armed or trial.phase not in AT_REST or before is None -> "
+        "not policy.armed or before is None"
     ),
-    "what the record still names is given up": (
-        "ending.crowded: before is None or before in needed or trial.phase not in AT_REST -> "
-        "before is None or trial.phase not in AT_REST"
+    "what runs, or the record still names, is given up": (
+        "ending.crowded: before.fingerprint != event.fingerprint or before in needed -> "
+        "before.fingerprint != event.fingerprint"
     ),
     "a candidate on trial that went down goes on": (
         "booting._booted_trial: candidate and running.boot_set.fingerprint == "

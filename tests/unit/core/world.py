@@ -19,7 +19,6 @@ from trialboot.core.actions import (
     Action,
     BootOnce,
     ForgetOnce,
-    GiveUp,
     Keep,
     Mend,
     PinKnownGood,
@@ -73,7 +72,10 @@ def boot_set(name: str) -> BootSet:
 
 SETS: Final = {name: boot_set(name) for name in (GOOD, FIRST, SECOND)}
 DAMAGE: Final = Damaged(at=AT, why=("packages took something",))
-CROWD: Final = Crowded(at=AT, why="the next kernel has no room")
+CROWDS: Final = {
+    name: Crowded(at=AT, fingerprint=kept.fingerprint, why="the next kernel has no room")
+    for name, kept in SETS.items()
+}
 VERDICTS: Final = {o: Verdict(outcome=o, reasons=(f"because {o}",)) for o in Outcome}
 
 
@@ -243,7 +245,9 @@ def gist(event: Event) -> tuple[str, str, str]:
             return f"judged {event.boot}", event.verdict.outcome, ""
         case Unkept():
             return "unkept", "", ""
-        case Retried() | Allowed() | Damaged() | Crowded():
+        case Crowded(fingerprint=fingerprint):
+            return "crowded", fingerprint, ""
+        case Retried() | Allowed() | Damaged():
             return type(event).__name__, "", ""
 
 
@@ -284,7 +288,7 @@ def gives_back(action: Action) -> bool:
         case Tell(wish=wish):
             return not wish.cordoned
         case _:
-            return isinstance(action, ForgetOnce | Unpin | GiveUp)
+            return isinstance(action, ForgetOnce | Unpin)
 
 
 def action_name(action: Action) -> str:
