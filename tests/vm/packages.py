@@ -1,4 +1,4 @@
-"""A disk with Debian's packages that other hosts than the base image need: a flat repository.
+"""Debian's packages that other hosts than the base image need: a disk with a flat repository.
 
 They are no part of the image, so that a new one does not make every image anew.
 """
@@ -8,10 +8,14 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import shutil
+import subprocess
 from pathlib import Path
+
+import pytest
 
 from tests.vm import command, image
 from tests.vm.command import Progress
+from tests.vm.errors import InfrastructureError
 
 _WANTED = (
     *("mdadm", "lvm2", "btrfs-progs", "cryptsetup-initramfs", "systemd-boot"),
@@ -29,6 +33,22 @@ mv /archives/*.deb /packages
 cd /packages
 apt-ftparchive packages . > Packages
 """
+
+
+def download(folder: Path, *names: str) -> list[Path]:
+    """Fetch packages of this machine's own suite by themselves; skips where there is no apt."""
+    if shutil.which("apt-get") is None:
+        pytest.skip(f"no apt-get here: {', '.join(names)} come from Debian's mirror")
+    done = subprocess.run(
+        ["apt-get", "download", *names],  # noqa: S607
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise InfrastructureError(f"{', '.join(names)} cannot be fetched: {done.stderr[-500:]}")
+    return sorted(folder.glob("*.deb"))
 
 
 def disk() -> Path:

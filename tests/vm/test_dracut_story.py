@@ -6,14 +6,11 @@ that it panics. What is kept must stay what it was.
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.vm import stories
-from tests.vm.errors import InfrastructureError
+from tests.vm import packages, stories
 from tests.vm.image import Image
 from tests.vm.node import Node, Say
 from tests.vm.stories import GOOD, assert_bootable_default
@@ -28,19 +25,7 @@ CRASH = "#!/bin/sh\necho 1 > /proc/sys/kernel/sysrq\necho c > /proc/sysrq-trigge
 @pytest.fixture(scope="module")
 def dracut(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Debian's packages of it."""
-    if shutil.which("apt-get") is None:
-        pytest.skip("no apt-get here: dracut comes from Debian's mirror")
-    folder = tmp_path_factory.mktemp("dracut")
-    done = subprocess.run(
-        ["apt-get", "download", *PACKAGES],  # noqa: S607
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise InfrastructureError(f"dracut cannot be fetched: {done.stderr[-500:]}")
-    return sorted(folder.glob("*.deb"))
+    return packages.download(tmp_path_factory.mktemp("dracut"), *PACKAGES)
 
 
 def test_dracut_takes_nothing_that_is_kept_with_it(
@@ -81,10 +66,10 @@ def test_dracut_takes_nothing_that_is_kept_with_it(
     assert_bootable_default(node)
 
 
-def _install(node: Node, packages: list[Path]) -> None:
-    for package in packages:
-        node.machine.write(f"/root/{package.name}", package.read_bytes())
-    node.install(" ".join(f"--no-install-recommends /root/{package.name}" for package in packages))
+def _install(node: Node, files: list[Path]) -> None:
+    for file in files:
+        node.machine.write(f"/root/{file.name}", file.read_bytes())
+    node.install(" ".join(f"--no-install-recommends /root/{file.name}" for file in files))
 
 
 def _make_initrd(node: Node, release: str, words: str) -> None:

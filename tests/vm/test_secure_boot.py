@@ -6,14 +6,11 @@ them. docs/operations.md says what was seen here.
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.vm import command, stories
-from tests.vm.errors import InfrastructureError
+from tests.vm import command, packages, stories
 from tests.vm.image import ROOT_UUID, Image
 from tests.vm.node import Node, Say
 from tests.vm.stories import BAD, GOOD, assert_bootable_default
@@ -36,19 +33,8 @@ FILES = {
 @pytest.fixture(scope="module")
 def signed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Debian's signed shim and GRUB, unpacked."""
-    if shutil.which("apt-get") is None:
-        pytest.skip("no apt-get here: the signed shim and GRUB come from Debian's mirror")
     folder = tmp_path_factory.mktemp("signed")
-    done = subprocess.run(
-        ["apt-get", "download", "shim-signed", "grub-efi-amd64-signed"],  # noqa: S607
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise InfrastructureError(f"the signed loaders cannot be fetched: {done.stderr[-500:]}")
-    for package in folder.glob("*.deb"):
+    for package in packages.download(folder, "shim-signed", "grub-efi-amd64-signed"):
         command.output("dpkg-deb", "-x", package, folder / "tree")
     return folder / "tree"
 
