@@ -40,6 +40,13 @@ Before=network-online.target
 Type=oneshot
 ExecStart=/bin/sleep infinity
 """
+# Ends after the first verification has begun.
+SLOW = """\
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/sh -c "until systemctl is-active trialboot-verify | grep -x activating; do :; done"
+"""
 VERIFYING = ("systemctl", "show", "-PActiveState", "trialboot-verify.service")
 SAID = ("journalctl", "--no-pager", "--output=cat", "--unit=trialboot-standstill.service")
 
@@ -102,6 +109,19 @@ def test_a_daemon_that_waits_for_the_network_is_started_all_the_same(machine: Ma
     machine.wait_for(("systemctl", "show", "-PActiveState", "trialbootd.service"), "active\n")
     machine.wait_for(("trialboot", "status", "--json"), '"phase"')
     assert "never-online.service" in machine.run(("systemctl", "list-jobs", "--no-legend"))
+
+
+def test_a_verification_in_the_midst_of_a_start_holds_up_nothing_but_the_word_for_it(
+    machine: Machine,
+) -> None:
+    want(machine, "slow.service", SLOW, by="multi-user.target")
+    machine.start()
+    assert machine.run(VERIFYING) == "activating\n"
+    assert machine.run(("systemctl", "is-active", "slow.service", "default.target")) == (
+        "active\nactive\n"
+    )
+    # As docs/operations.md says: systemd counts jobs, whosever they are.
+    assert machine.try_run(("systemctl", "is-system-running"))[1] == "starting\n"
 
 
 def test_a_soft_reboot_is_the_same_boot(machine: Machine) -> None:
