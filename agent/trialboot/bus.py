@@ -123,6 +123,25 @@ class Bus:
             path=_SYSTEMD_PATH,
         )
 
+    def watch_start(self, ended: Callable[[], None]) -> None:
+        """Call `ended` when the start of the system ends; to be called after `watch_jobs`."""
+        self.connection.add_signal_receiver(
+            lambda *_times: ended(),
+            signal_name="StartupFinished",
+            dbus_interface=_MANAGER,
+            bus_name=_SYSTEMD,
+            path=_SYSTEMD_PATH,
+        )
+
+    def has_started(self) -> bool:
+        """Tell whether systemd had no job left once since it began to start the system.
+
+        `StartupFinished` comes at that instant (`manager_check_finished`, systemd's
+        src/core/manager.c). Raises `HostError`.
+        """
+        when = self._property(_SYSTEMD, _SYSTEMD_PATH, "FinishTimestampMonotonic")
+        return bool(when != 0)
+
     def start_unit(self, unit: str) -> str:
         """Queue a unit's start; give the path of the job, whose end comes through `watch_jobs`."""
         return str(self._call("StartUnit", unit, "replace"))
@@ -140,12 +159,15 @@ class Bus:
         return any(_is_coming(unit) for unit in units) or self._prepares_for_shutdown()
 
     def _prepares_for_shutdown(self) -> bool:
+        return bool(self._property(_LOGIND, _LOGIND_PATH, "PreparingForShutdown"))
+
+    def _property(self, owner: str, path: str, name: str) -> Any:
         try:
-            logind = self.connection.get_object(_LOGIND, _LOGIND_PATH, introspect=False)
-            get = logind.get_dbus_method("Get", dbus.PROPERTIES_IFACE)
-            return bool(get(f"{_LOGIND}.Manager", "PreparingForShutdown"))
+            there = self.connection.get_object(owner, path, introspect=False)
+            get = there.get_dbus_method("Get", dbus.PROPERTIES_IFACE)
+            return get(f"{owner}.Manager", name)
         except dbus.exceptions.DBusException as error:
-            raise HostError(f"logind: {error.get_dbus_message()}") from error
+            raise HostError(f"{owner} {name}: {error.get_dbus_message()}") from error
 
     def _call(self, member: str, *arguments: Any) -> Any:
         try:

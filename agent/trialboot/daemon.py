@@ -22,6 +22,7 @@ from trialboot.core.verdict import Outcome, Verdict
 from trialboot.errors import TrialbootError
 from trialboot.host import Host
 from trialboot.loop import Loop
+from trialboot.readers.kernel import read_uptime
 from trialboot.report import View
 from trialboot.resident.conduct import NODE, Conduct
 from trialboot.resident.jobs import CANCELED, Jobs
@@ -55,7 +56,11 @@ class Daemon:
             host, loop, jobs=jobs, looking=looking, telling=telling, config=config
         )
         self._judging = Judging(
-            host, loop, start=lambda: jobs.start(VERIFY), held=self._holds_back
+            host,
+            loop,
+            start=lambda: jobs.start(VERIFY),
+            held=self._holds_back,
+            early=self._time_to_start,
         )
 
     # --- life
@@ -76,6 +81,7 @@ class Daemon:
     def _open(self) -> None:
         self._bus.own_name()
         self._jobs.listen()
+        self._bus.watch_start(self._judging.hear_of_the_start)
         self._manager = Manager(self._bus.connection, self._telling.status, self._ask)
         self._loop.watch(self._bus.fileno(), lambda: None)
         self._loop.watch_signals(
@@ -221,6 +227,16 @@ class Daemon:
         end a trial, is waited for by a node without pods: those are not put off.
         """
         return self._conduct.may_wait and self._looking.unrest
+
+    def _time_to_start(self) -> float:
+        """Give the seconds for which the first verification lets the start of the system end.
+
+        No verdict comes before `minimum_settle_seconds` of uptime anyway, so little is lost.
+        """
+        if not self._jobs.is_starting():
+            return 0.0
+        settled = self._conduct.config.verify.minimum_settle_seconds
+        return settled - read_uptime(self._host)
 
     # --- the operator
 

@@ -684,6 +684,38 @@ def test_what_ends_with_the_system_is_no_verdict(
     wait_for("the verdict", lambda: machine.state()["phase"] == "steady")
 
 
+def test_the_first_verification_lets_the_start_of_the_system_end(machine: Machine) -> None:
+    _is_starting(machine)
+    assert machine.starts(VERIFY) == []
+    machine.later(59 - UPTIME)
+    machine.rests()
+    assert machine.starts(VERIFY) == []
+    (machine.root / "starting").unlink()
+    wait_for("the verdict", lambda: machine.state()["phase"] == "steady")
+    machine.rests()
+    assert len(machine.starts(VERIFY)) == 1
+
+
+def test_a_start_of_the_system_that_does_not_end_keeps_no_trial_from_its_verdict(
+    machine: Machine,
+) -> None:
+    _is_starting(machine)
+    machine.later(60 - UPTIME)
+    wait_for("the verdict", lambda: machine.state()["phase"] == "steady")
+
+
+UPTIME = 20
+
+
+def _is_starting(machine: Machine) -> None:
+    on_trial(machine, Outcome.SOUND)
+    machine.write("/proc/uptime", f"{UPTIME}.00 9.00\n")
+    (machine.root / "starting").touch()
+    machine.start()
+    wait_for("the first look", lambda: machine.starts(SNAPSHOT))
+    machine.rests()
+
+
 def test_what_was_proven_before_the_system_went_down_counts(machine: Machine) -> None:
     """Else the reboot would condemn it as one that went down before it was proven."""
     on_trial(machine, Outcome.SOUND)

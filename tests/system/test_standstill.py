@@ -120,7 +120,8 @@ def test_a_verification_in_the_midst_of_a_start_holds_up_nothing_but_the_word_fo
     assert machine.run(("systemctl", "is-active", "slow.service", "default.target")) == (
         "active\nactive\n"
     )
-    # As docs/operations.md says: systemd counts jobs, whosever they are.
+    # As docs/operations.md says: systemd counts jobs, whosever they are. (The first verification
+    # does not wait for the end of this start: a container has the uptime of its host.)
     assert machine.try_run(("systemctl", "is-system-running"))[1] == "starting\n"
 
 

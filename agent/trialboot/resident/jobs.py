@@ -74,6 +74,14 @@ class Jobs:
             journal.noted(f"not known whether the system goes down: {error}")
             return False
 
+    def is_starting(self) -> bool:
+        """Tell whether the start of the system goes on. If systemd does not say, it has ended."""
+        try:
+            return not self._bus.has_started()
+        except HostError as error:
+            journal.noted(f"not known whether the system has started: {error}")
+            return False
+
     def any_ended(self) -> bool:
         """Tell whether there is an end to act on."""
         return bool(self._ended)

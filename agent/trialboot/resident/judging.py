@@ -39,13 +39,24 @@ class Judging:
     """Asks for verifications, by the timers `verify` and `network` of the loop."""
 
     def __init__(
-        self, host: Host, loop: Loop, *, start: Callable[[], bool], held: Callable[[], bool]
+        self,
+        host: Host,
+        loop: Loop,
+        *,
+        start: Callable[[], bool],
+        held: Callable[[], bool],
+        early: Callable[[], float],
     ) -> None:
-        """Take who starts one (and tells whether that went well), and who tells it to wait."""
+        """Take who starts one, who tells it to wait, and who tells how early the first would be.
+
+        `start` tells whether that went well; `early` gives the seconds for which the start of
+        the system may still go on without it.
+        """
         self._host = host
         self._loop = loop
         self._start = start
         self._held = held
+        self._early = early
         self._begun = False
         self._until = 0.0
         self._again = False
@@ -53,9 +64,25 @@ class Judging:
         self._stirred = 0.0
 
     def begin_first(self) -> None:
-        """Begin the first verification since the daemon was started, once."""
-        if not self._begun:
+        """Have the first verification since the daemon was started begin, once.
+
+        It lets the start of the system end: to systemd its job would be a part of that.
+        """
+        if self._begun or self._is_first_to_come():
+            return
+        early = self._early()
+        if early > 0:
+            self._loop.set_timer("verify", early)
+        else:
             self.begin()
+
+    def hear_of_the_start(self) -> None:
+        """Hear that the start of the system has ended: the first need not wait any longer."""
+        if self._is_first_to_come():
+            self.ask()
+
+    def _is_first_to_come(self) -> bool:
+        return not self._begun and self._loop.is_set("verify")
 
     def ask(self) -> None:
         """Have one begin as soon as it may."""
@@ -101,6 +128,8 @@ class Judging:
 
     def begin_at_rest(self) -> None:
         """Begin one for a network that has come to rest, not close behind the last."""
+        if self._is_first_to_come():
+            return
         apart = self._ended + APART - self._host.monotonic()
         if self._is_under_way():
             self._loop.set_timer("network", QUIET_AFTER_NETWORK)

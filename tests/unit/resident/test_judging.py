@@ -31,7 +31,14 @@ class Desk:
         self.refused = False
         host = Host(root=root, monotonic=lambda: self.now)
         self.loop = Loop(host)
-        self.judging = Judging(host, self.loop, start=self._start, held=lambda: self.held)
+        self.early = 0.0
+        self.judging = Judging(
+            host,
+            self.loop,
+            start=self._start,
+            held=lambda: self.held,
+            early=lambda: self.early,
+        )
 
     def _start(self) -> bool:
         self.starts.append(self.now)
@@ -68,6 +75,51 @@ def test_the_first_one_begins_once(desk: Desk) -> None:
     desk.judging.end(PAUSE)
     desk.judging.begin_first()
     assert len(desk.starts) == 1
+
+
+def test_the_first_one_lets_the_start_of_the_system_end(desk: Desk) -> None:
+    desk.early = 40.0
+    desk.judging.begin_first()
+    desk.later(5)
+    desk.judging.begin_first()  # after a second look
+    desk.later(5)
+    assert desk.starts == []
+    desk.judging.hear_of_the_start()
+    desk.later(1)
+    assert desk.starts == [1011.0]
+    desk.judging.end(PAUSE)
+    desk.judging.hear_of_the_start()
+    desk.later(PAUSE - 1)
+    assert len(desk.starts) == 1
+
+
+def test_a_start_of_the_system_that_does_not_end_is_not_waited_for(desk: Desk) -> None:
+    desk.early = 40.0
+    desk.judging.begin_first()
+    desk.early = 0.0
+    desk.later(39)
+    assert desk.starts == []
+    desk.later(1)
+    assert desk.starts == [1040.0]
+
+
+def test_the_network_is_not_verified_apart_while_the_first_one_is_to_come(desk: Desk) -> None:
+    desk.early = 40.0
+    desk.judging.begin_first()
+    desk.hear(NETWORKD)
+    desk.later(39)
+    assert desk.starts == []
+    desk.later(PAUSE - 1)
+    assert desk.starts == [1040.0]
+
+
+def test_who_asks_does_not_wait_for_the_start_of_the_system(desk: Desk) -> None:
+    desk.early = 40.0
+    desk.judging.begin_first()
+    desk.judging.ask()
+    desk.later(1)
+    desk.judging.begin_first()
+    assert desk.starts == [1001.0]
 
 
 def test_it_is_repeated_after_the_pause(desk: Desk) -> None:
