@@ -49,9 +49,15 @@ def check_reached(menu: Menu, entry: EntryId) -> None:
 
 
 def put_back(path: Path, before: bytes | None) -> None:
-    """Have a file hold what it held; None for one that was not there. Raises `OSError`."""
-    if before is None:
-        path.unlink(missing_ok=True)
-        sync_folder(path.parent)
-    else:
-        write_durably(path, before, mode=0o644)
+    """Have a file hold what it held; None for one that was not there. Raises `LoaderError`.
+
+    Nothing is written where nothing has changed: the disk may take no write.
+    """
+    try:
+        if before is None:
+            path.unlink(missing_ok=True)
+            sync_folder(path.parent)
+        elif not path.exists() or path.read_bytes() != before:
+            write_durably(path, before, mode=0o644)
+    except OSError as error:
+        raise LoaderError(f"{path} is not as it was: {error.strerror}") from error

@@ -338,7 +338,7 @@ def _secure(host: Host, loader: Loader, boot_set: BootSet) -> None:
     """Make sure, before an automatic reboot, that it ends on this kept boot set.
 
     Damaged files (`VaultError`) are never left out: what would boot has not proven itself. A
-    write that fails (`LoaderError`: a full or read-only /boot, a broken environment block) is,
+    write that fails (a full or read-only /boot, a broken environment block) is,
     where what is on disk leads there all the same: the default was set and read back when the
     trial was armed, and the loader itself has consumed the one-shot. Where it leads elsewhere, or
     is not understood, there is no reboot: it might end nowhere, the daemon asks again.
@@ -347,7 +347,7 @@ def _secure(host: Host, loader: Loader, boot_set: BootSet) -> None:
     try:
         loader.forget_once()
         _boot_kept(host, loader, boot_set)
-    except LoaderError as error:
+    except (LoaderError, OSError) as error:
         sys.stderr.write(f"before the rollback: {error}\n")
     _check_way_back(host, loader.state(), boot_set)
 

@@ -1,5 +1,6 @@
 """A folder that looks like a GRUB host, a grub-mkconfig that writes canned menus, a power cut."""
 
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -128,6 +129,8 @@ class PowerCutError(BaseException):
 class _Power:
     left = -1
     root = ""
+    code = 0
+    elsewhere = ""
 
 
 _EFFECTS = {"os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir", "os.symlink", "os.chmod"}
@@ -136,6 +139,10 @@ _EFFECTS = {"os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir", "os.sym
 def _watch(event: str, arguments: tuple[Any, ...]) -> None:
     if not _Power.root or not _is_effect(event, arguments):
         return
+    if _Power.left <= 0 and _Power.code:
+        if _Power.elsewhere and str(arguments[0]).startswith(_Power.elsewhere):
+            return
+        raise OSError(_Power.code, os.strerror(_Power.code), str(arguments[0]))
     if _Power.left <= 0:
         raise PowerCutError(event)
     _Power.left -= 1
@@ -146,7 +153,9 @@ def _is_effect(event: str, arguments: tuple[Any, ...]) -> bool:
         path, _, flags = arguments
         writes = isinstance(flags, int) and bool(flags & 3)
         return writes and str(path).startswith(_Power.root)
-    return event in _EFFECTS
+    # A relative path is one below a folder that shutil holds open.
+    path = str(arguments[0]) if event in _EFFECTS else ""
+    return bool(path) and (not path.startswith("/") or path.startswith(_Power.root))
 
 
 @contextmanager
@@ -157,6 +166,20 @@ def power_for(effects: int, root: Path) -> Iterator[None]:
         yield
     finally:
         _Power.root = ""
+
+
+@contextmanager
+def refused_below(folder: Path, code: int, *, elsewhere: str = "") -> Iterator[None]:
+    """Have each change below a folder fail, as on a disk that is full or was found broken.
+
+    Another file system may be mounted in it, `elsewhere`.
+    """
+    _Power.code, _Power.elsewhere = code, str(folder / elsewhere) if elsewhere else ""
+    try:
+        with power_for(0, folder):
+            yield
+    finally:
+        _Power.code, _Power.elsewhere = 0, ""
 
 
 sys.addaudithook(_watch)

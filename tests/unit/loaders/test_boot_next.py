@@ -1,5 +1,6 @@
 """The one-shot through BootNext, on a folder that looks like a UEFI host with /boot on btrfs."""
 
+import errno
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -8,11 +9,18 @@ from pathlib import Path
 import pytest
 
 from tests.unit.loaders.efi_host import DEBIAN, ESP, MOUNTS, Firmware, uefi_node
-from tests.unit.loaders.host_folder import OLD, SIMPLE, Node, PowerCutError, power_for
+from tests.unit.loaders.host_folder import (
+    OLD,
+    SIMPLE,
+    Node,
+    PowerCutError,
+    power_for,
+    refused_below,
+)
 from trialboot import efivariables
 from trialboot.bootfiles import read_menu
 from trialboot.bootonce import may_be_hidden
-from trialboot.core.actions import PIN_ACTIONS, Action, ForgetOnce
+from trialboot.core.actions import PIN_ACTIONS, Action, ForgetOnce, Secure
 from trialboot.core.efi import TRIAL_ENTRY, LoadOption, format_number, format_option, format_order
 from trialboot.core.facts import BootId, EntryId, Unknown
 from trialboot.core.grub import format_environment, parse_environment
@@ -417,3 +425,22 @@ def test_a_power_cut_while_it_is_set_leaves_a_host_that_boots(tmp_path: Path, cu
     assert reached(node) == SIMPLE
     assert firmware.order() == (0, 1, 2, 1)
     assert firmware.entries()["Boot0000"] == DEBIAN
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize("esp", [True, False], ids=["esp", "no-esp"])
+def test_a_disk_that_takes_no_write_any_more_holds_no_rollback_up(
+    tmp_path: Path, code: int, *, esp: bool
+) -> None:
+    """A bad candidate's root went read-only, or it has no vfat: its disk has the way back."""
+    node, firmware, grub = armed(tmp_path)
+    grub_takes(node)
+    firmware.start()
+    mounts = MOUNTS if esp else "".join(MOUNTS.splitlines(keepends=True)[:2])
+    state = "ro" if code == errno.EROFS else "rw"
+    node.write("/proc/self/mountinfo", mounts.replace("/dev/sda2 rw", f"/dev/sda2 {state}"))
+    before = (tmp_path / "boot/trialboot/known-good.sh").read_bytes()
+    with refused_below(tmp_path / "boot", code, elsewhere="efi"):
+        pin.perform(node.host, grub, Secure(node.boot_set()), {})
+    assert reached(node) == KNOWN_GOOD
+    assert (tmp_path / "boot/trialboot/known-good.sh").read_bytes() == before

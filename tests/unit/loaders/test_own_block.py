@@ -1,13 +1,23 @@
 """The one-shot in a block of our own, on a folder that looks like a host with all on RAID."""
 
+import errno
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.unit.loaders.host_folder import OLD, SIMPLE, Node, PowerCutError, make_node, power_for
+from tests.unit.loaders.host_folder import (
+    OLD,
+    SIMPLE,
+    Node,
+    PowerCutError,
+    make_node,
+    power_for,
+    refused_below,
+)
 from trialboot.bootfiles import read_menu
+from trialboot.core.actions import Secure
 from trialboot.core.facts import EntryId, Unknown
 from trialboot.core.grub import format_environment, parse_environment
 from trialboot.core.menu import KNOWN_GOOD, OWN_BLOCK, Carrier, Menu, Resolved, next_entry
@@ -16,6 +26,7 @@ from trialboot.errors import LoaderError
 from trialboot.loaders.grub import Grub
 from trialboot.loaders.oneshots import carrier_for
 from trialboot.loaders.own_block import OwnBlock
+from trialboot.workers import pin
 from trialboot.writers.vault import bootsets, parts
 
 PLAIN = "/boot/plain"
@@ -273,3 +284,18 @@ def test_a_host_is_given_back_although_the_block_is_out_of_reach(tmp_path: Path)
     node.write("/proc/self/mountinfo", MOUNTS.replace("/boot/plain", "/srv"))
     grub.remove()
     assert (grub.state().carrier, grub.state().known_good) == (None, "")
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC, errno.EIO])
+def test_a_disk_that_takes_no_write_any_more_holds_no_rollback_up(
+    tmp_path: Path, code: int
+) -> None:
+    node, grub = pinned(tmp_path)
+    grub.boot_once(EntryId(SIMPLE))
+    (tmp_path / TRIAL).write_bytes(format_environment({"trialboot_once": ""}))
+    shutil.rmtree(tmp_path / "run/trialboot")  # another boot
+    if code == errno.EROFS:
+        node.write("/proc/self/mountinfo", MOUNTS.replace("/dev/md0 rw", "/dev/md0 ro"))
+    with refused_below(tmp_path / "boot", code, elsewhere="plain"):
+        pin.perform(node.host, grub, Secure(node.boot_set()), {})
+    assert reached(node) == KNOWN_GOOD
