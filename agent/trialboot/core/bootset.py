@@ -1,6 +1,7 @@
 """What one boot loads, and the fingerprint that tells two boot sets apart by content."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Final, NewType
@@ -16,6 +17,8 @@ _ANY_NAME: Final = "surrogatepass"
 
 # vt.handoff= is Ubuntu's GRUB speaking to Plymouth: some entries have it, some have not.
 _NOT_PART: Final = ("BOOT_IMAGE=", "initrd=", "vt.handoff=", "trialboot.")
+_WORDS: Final = re.compile(r"""(?:\\["'\\]|"(?:\\.|[^"\\])*"|\S)+""")
+"""Words of a command line; what is in quotes may hold blanks, as many as it likes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +84,7 @@ def plain_command_line(command_line: str) -> str:
     `BOOT_IMAGE=` and `initrd=` name files, `trialboot.*` a kept boot set, `vt.handoff=` a screen:
     none of them makes another boot set. Everything else does, in its order.
     """
-    words = command_line.split()
+    words = _WORDS.findall(command_line)
     return " ".join(word for word in words if not word.startswith(_NOT_PART))
 
 

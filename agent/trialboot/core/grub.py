@@ -107,13 +107,13 @@ def parse_menu(
     commands = [(s.name, *found) for s in scripts for found in numbered_commands(s.text)]
     has_password = any(_sets(command, USER_CFG_WORD) for *_, command in commands)
     variables = dict(environment)
-    reading = _Reading(variables, boot_entries, Conditions(variables, has_password))
+    reading = _Reading(environment, variables, boot_entries, Conditions(variables, has_password))
     for name, line, command in commands:
         reading.place = f"{name}, line {line}"
         reading.take(command)
     if reading.trouble:
         return Unknown(f"unevaluable {reading.trouble}")
-    entries = tuple(reading.entries)
+    entries = tuple(reading.told(entry) for entry in reading.entries)
     saved, once = _choices(environment, reading)
     return Menu(
         entries=entries,
@@ -163,12 +163,16 @@ def _kept_in(entries: tuple[MenuEntry, ...]) -> str:
 
 _NOT_THE_DEFAULT: Final = frozenset({KNOWN_GOOD, "${next_entry}", "${trialboot_wanted}"})
 """What 00_header and 09_trialboot make the default of one boot only."""
+_LEFT_OUT: Final = frozenset({"${vt_handoff}", "${trialboot_instead}"})
+"""Variables whose words make no other boot set, or none of which a boot is known by."""
+_TWICE: Final = "an entry before it has the same id, and GRUB takes the first: rename one"
 
 
 @dataclass(slots=True)
 class _Reading:
     """A grub.cfg as far as it was read: which blocks are open, and what was found."""
 
+    environment: Mapping[str, str]
     variables: dict[str, str]
     boot_entries: Sequence[EntryFile] | None
     conditions: Conditions
@@ -185,6 +189,12 @@ class _Reading:
     timeouts: list[str] = field(default_factory=list)
     """What `timeout` may be at the end: the last value that is set, or one of several."""
     trouble: str = ""
+    names: set[EntryId] = field(default_factory=set)
+    """The ids of entries and submenus so far."""
+    assigned: set[str] = field(default_factory=set)
+    """The variables that are ever given a value."""
+    loading: dict[tuple[int, ...], set[str]] = field(default_factory=dict)
+    """The variables on the lines that load a kernel, by the place of the entry."""
     opening: Command = ()
     blocks: list[str] = field(default_factory=list)
     path: list[MenuEntry] = field(default_factory=list)
@@ -225,9 +235,13 @@ class _Reading:
         title, entry = _names(opening)
         parent = self.path[-1] if self.path else None
         own = entry.replace(">", ">>")
+        name = EntryId(f"{parent.entry}>{own}" if parent else own)
+        doubt = _TWICE if name in self.names else ""
+        self.names.add(name)
         return MenuEntry(
-            entry=EntryId(f"{parent.entry}>{own}" if parent else own),
+            entry=name,
             title=title,
+            doubt=parent.doubt if parent and parent.doubt else doubt,
             place=(*(parent.place if parent else ()), self.counts[-1]),
             unrestricted="--unrestricted" in opening,
             perhaps=self.conditions.undecided or not _NODES.issuperset(self.blocks),
@@ -235,12 +249,26 @@ class _Reading:
 
     def _boot(self, command: Command) -> None:
         verb, *words = after_condition(command)
+        self._note_values(command)
         if verb in _LINUX and words:
             self.path[-1] = _with_kernel(self.path[-1], words)
+            used = self.loading.setdefault(self.path[-1].place, set())
+            used.update(*map(VARIABLE.findall, words))
         elif verb in _INITRD:
             self.path[-1] = _with_initrds(self.path[-1], words)
 
+    def _note_values(self, command: Command) -> None:
+        self.assigned |= {f"${{{name}}}" for name, value in _assignments(command) if value}
+
+    def told(self, entry: MenuEntry) -> MenuEntry:
+        """Doubt an entry whose arguments hold a variable that the menu or the block sets."""
+        kept = {f"${{{name}}}" for name, value in self.environment.items() if value}
+        names = self.loading.get(entry.place, set()) & (self.assigned | kept) - _LEFT_OUT
+        doubt = f"what {min(names)} holds among its arguments is not known" if names else ""
+        return replace(entry, doubt=entry.doubt or doubt)
+
     def _set(self, command: Command) -> None:
+        self._note_values(command)
         known = not self.blocks and not self.conditions.undecided
         for name, value in _assignments(command):
             self.variables[name] = value if known else f"${{{name}}}"

@@ -15,9 +15,10 @@ VARIABLE: Final = re.compile(r"\$\{\w+\}")
 
 _TOKEN: Final = re.compile(
     r"""
-      (?P<blank>[ \t\r]+)
+      (?P<joined>\\\n)
+    | (?P<blank>[ \t\r]+)
     | '(?P<single>[^']*)'
-    | "(?P<double>(?:\\.|[^"\\])*)"
+    | "(?P<double>(?:\\[\s\S]|[^"\\])*)"
     | \\(?P<escaped>.)
     | \$\{?(?P<name>\w+|[?*@\#])\}?
     | (?P<brace>[{}])
@@ -27,9 +28,13 @@ _TOKEN: Final = re.compile(
     """,
     re.VERBOSE | re.MULTILINE,
 )
-_IN_DOUBLE: Final = re.compile(r"\\([$\"\\])|\$\{?(\w+)\}?")
-_SAFE: Final = re.compile(r"[\w@%+=:,./-]", re.ASCII)
-_QUOTED: Final = re.compile(r'"((?:\\.|[^"\\])*)"|\\(.)|(.)')
+_IN_DOUBLE: Final = re.compile(r"\\([$\"\\]|\n)|\$\{?(\w+)\}?")
+_UNSAFE: Final = re.compile(r"[^\w@%+=:,./-]", re.ASCII)
+_UNSAFE_IN_DOUBLE: Final = re.compile(r'["$\\]')
+_ESCAPED: Final = re.compile(r"\\(?!x[0-9A-Fa-f]{2})|['\"]")
+"""What GRUB puts a backslash before; `\\xHH` is handed over as it is."""
+_HANDED_OVER: Final = re.compile(r'"(?:\\.|[^"\\])*"|(?:\\[^ ]|[^ "\\])+')
+_UNESCAPED: Final = re.compile(r"\\([\\'\"])")
 
 
 def commands_of(text: str) -> list[Command]:
@@ -45,7 +50,9 @@ def numbered_commands(text: str) -> list[tuple[int, Command]]:
     line = 1
     for token in _TOKEN.finditer(text):
         piece = _piece(token)
-        if piece is not None:
+        if token["joined"] is not None:
+            pass  # the line goes on, and so does the word
+        elif piece is not None:
             word = (word or "") + piece
         else:
             if word is not None:
@@ -65,27 +72,27 @@ def loaded(arguments: Command) -> str:
     A variable is taken as unset: GRUB then drops the word.
     """
     plain = (VARIABLE.sub("", word) for word in arguments)
-    escaped = (re.sub(r"([\\'\"])", r"\\\1", word) for word in plain if word)
+    escaped = (_ESCAPED.sub(r"\\\g<0>", word) for word in plain if word)
     return " ".join(f'"{word}"' if " " in word else word for word in escaped)
 
 
 def as_script(command_line: str) -> str | Unknown:
     """Write a kernel command line so that GRUB hands over the very same one.
 
-    Double quotes and backslashes mean the same to GRUB and in what it hands over, so they stay.
+    Unknown for one that GRUB cannot have handed over, and never hands over.
     """
-    pieces = []
-    for quoted in _QUOTED.finditer(command_line):
-        inside, escaped, plain = quoted.groups()
-        if inside is not None:
-            pieces.append('"' + re.sub(r"(?<!\\)\$", r"\\$", inside) + '"')
-        elif escaped is not None:
-            pieces.append("\\" + escaped)
-        elif plain == '"':
-            return Unknown(f"the command line has an odd number of quotes: {command_line}")
-        else:
-            pieces.append(plain if plain == " " or _SAFE.match(plain) else "\\" + plain)
-    return "".join(pieces)
+    script = " ".join(_written(word) for word in _HANDED_OVER.findall(command_line))
+    if [loaded(words[1:]) for words in commands_of(f"linux {script}")] != [command_line]:
+        return Unknown(f"GRUB cannot hand over this command line: {command_line}")
+    return script
+
+
+def _written(handed_over: str) -> str:
+    quoted = handed_over.startswith('"')
+    word = _UNESCAPED.sub(r"\1", handed_over[1:-1] if quoted else handed_over)
+    if " " in word:
+        return '"' + _UNSAFE_IN_DOUBLE.sub(r"\\\g<0>", word) + '"'
+    return _UNSAFE.sub(r"\\\g<0>", word)
 
 
 def _piece(token: re.Match[str]) -> str | None:
@@ -93,11 +100,16 @@ def _piece(token: re.Match[str]) -> str | None:
     if token["name"] is not None:
         return f"${{{token['name']}}}"
     if token["double"] is not None:
-        return _IN_DOUBLE.sub(lambda m: m[1] or f"${{{m[2]}}}", token["double"])
+        return _IN_DOUBLE.sub(_in_double, token["double"])
     for kind in ("single", "escaped", "plain"):
         if token[kind] is not None:
             return token[kind]
     return None
+
+
+def _in_double(match: re.Match[str]) -> str:
+    escaped, name = match.groups()
+    return f"${{{name}}}" if name else escaped.strip("\n")
 
 
 def _ended(words: list[str], brace: str | None) -> list[Command]:

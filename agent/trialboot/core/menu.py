@@ -189,10 +189,16 @@ def entry_of(menu: Menu, command_line: str) -> EntryId | Unknown:
         return image
     kernel = re.sub(r"^\([^)]*\)", "", image)
     arguments = _told_words(command_line)
-    for entry in menu.entries:
-        if entry.kernel == kernel and _told_words(entry.arguments) == arguments:
-            return entry.entry
-    return Unknown(f"no entry of the menu boots {kernel} with these arguments")
+    fitting = [
+        entry
+        for entry in menu.entries
+        if entry.kernel == kernel and _told_words(entry.arguments) == arguments
+    ]
+    if not fitting:
+        return Unknown(f"no entry of the menu boots {kernel} with these arguments")
+    # What is doubted may be another one that has its id.
+    sure = next((entry for entry in fitting if not entry.doubt), None)
+    return sure.entry if sure else Unknown(f"«{fitting[0].title}»: {fitting[0].doubt}")
 
 
 def _told_words(line: str) -> list[str]:

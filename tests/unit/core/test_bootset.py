@@ -82,6 +82,8 @@ def test_the_time_of_a_change_is_not_part_of_a_tree() -> None:
         ("ro vt.handoff=7 quiet", "ro quiet"),
         ("ro trialboot.kept=abc quiet", "ro quiet"),
         ("  ro \t quiet\n", "ro quiet"),
+        ('ro  "dyndbg=file a  +p"   initrd="a b" x', 'ro "dyndbg=file a  +p" x'),
+        (r'ro a=\"b  c\" odd"  q', r'ro a=\"b c\" odd" q'),
         ("noinitrd rd.initrd=1", "noinitrd rd.initrd=1"),
         ("quiet ro", "quiet ro"),
         ("", ""),

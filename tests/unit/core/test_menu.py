@@ -419,6 +419,45 @@ def test_an_entry_that_decides_at_boot_is_in_doubt(body: str, doubt: str) -> Non
     assert doubt in answer.why
 
 
+def test_of_two_entries_with_one_id_grub_takes_the_first() -> None:
+    """A stock entry that was copied with its id, and is the host's default by its title."""
+    copied = f"menuentry 'Tuned' $menuentry_id_option '{SIMPLE}' {{\n linux /a ro isolcpus=2\n}}\n"
+    menu = menu_of(with_default("Tuned") + copied)
+    answer = next_entry(menu)
+    assert isinstance(answer, Unknown)
+    assert "has the same id" in answer.why
+    ran = entry_of(menu, "BOOT_IMAGE=/a ro isolcpus=2")
+    assert isinstance(ran, Unknown)
+    assert "«Tuned»: an entry before it has the same id" in ran.why
+    assert resolved(next_entry(menu_of(PLAIN + copied))) == (SIMPLE, False)
+
+
+def test_what_lies_below_a_submenu_with_the_id_of_another_is_out_of_reach() -> None:
+    sub = "submenu 's' --id s {{\n menuentry '{0}' --id {0} {{\n linux /{0} ro\n }}\n}}\n"
+    menu = menu_of(sub.format("a") + sub.format("b"))
+    assert [(e.entry, bool(e.doubt)) for e in menu.entries] == [("s>a", False), ("s>b", True)]
+
+
+@pytest.mark.parametrize(
+    ("setting", "body", "environment", "doubted"),
+    [
+        ("set tuned_params='isolcpus=2-7 nohz=on'\n", "linux /a ro $tuned_params\n", {}, True),
+        ("set tuned_params=\nexport tuned_params\n", "linux /a ro $tuned_params\n", {}, False),
+        ("", "set more=quiet\nlinux /a ro ${more}\n", {}, True),
+        ("", "linux /a ro $kernelopts\n", {"kernelopts": "quiet"}, True),
+        ("", "linux /a ro $kernelopts\n", {"kernelopts": ""}, False),
+        ("", "linux /a ro $nobody_sets_it\n", {}, False),
+        ("set vt_handoff=vt.handoff=7\n", "linux /a ro $vt_handoff\n", {}, False),
+    ],
+)
+def test_an_argument_that_is_a_variable_with_a_value_is_in_doubt(
+    setting: str, body: str, environment: dict[str, str], *, doubted: bool
+) -> None:
+    """As tuned writes them: what they hold changes without a change of the entry."""
+    menu = menu_of(f"{setting}menuentry 'a' {{\n{body}}}\n", **environment)
+    assert ("among its arguments is not known" in menu.entries[0].doubt) == doubted
+
+
 def test_titles_and_ids_come_in_all_spellings() -> None:
     text = (
         "menuentry 'It'\\''s > one' --users root --hotkey=x --id=it {\n linux /a $gone b$gone\n}\n"
@@ -598,26 +637,44 @@ def test_a_full_environment_block_is_an_error() -> None:
         format_environment({"a": "b" * 1024})
 
 
-WORDS = st.lists(st.text(string.ascii_letters + "$;{}&|<>#*?'=,.-%", min_size=1), min_size=1)
+WORDS = st.lists(
+    st.text(string.ascii_letters + " $;{}&|<>#*?'=,.-%\"\\x2d", min_size=1), min_size=1
+).map(tuple)
 
 
-@given(WORDS.map(lambda words: [word.replace("'", "") for word in words]))
-@example(["$vt", "a;b", "{x}", "#c"])
-def test_grub_hands_over_what_we_write(words: list[str]) -> None:
-    line = " ".join(word for word in words if word)
+@given(WORDS)
+@example(("$vt", "a;b", "{x}", "#c"))
+@example(("it's here", "a  b", 'x={"a": 1}', "a\\b c", "x2d", "\\x2d", "\\\\x2d", "\\x2"))
+def test_what_grub_hands_over_can_be_written_for_it(words: tuple[str, ...]) -> None:
+    """The words of a generated menu, however they are quoted there."""
+    line = loaded(words)
     script = as_script(line)
+    if "${" in line and isinstance(script, Unknown):
+        return  # a variable's name to us, letters to GRUB
     assert isinstance(script, str)
-    commands = commands_of(f"linux /k {script}")
-    assert loaded(commands[0][2:]) == line
-    assert len(commands) == 1
+    (command,) = commands_of(f"linux /k {script}")
+    assert loaded(command[2:]) == line
 
 
-def test_quotes_mean_the_same_to_grub_and_to_the_kernel() -> None:
-    line = r'"dyndbg=file x.c +p $y" a=\"b\" plain'
-    script = as_script(line)
-    assert isinstance(script, str)
-    assert loaded(commands_of(f"linux /k {script}")[0][2:]) == line
-    assert isinstance(as_script('odd="quote'), Unknown)
+@pytest.mark.parametrize("line", ['odd="quote', 'mid"d l"e', "back\\slash", "two  blanks", "a\n"])
+def test_what_grub_cannot_hand_over_is_not_written(line: str) -> None:
+    assert isinstance(as_script(line), Unknown)
+
+
+@pytest.mark.parametrize(
+    ("script", "line"),
+    [
+        (r'"dyndbg=file x.c +p $y" plain', '"dyndbg=file x.c +p " plain'),
+        (
+            r"""it\'s 'a b\c' "d\"e" \\x2d '\x2D' \\xg1 z\xyz""",
+            r"""it\'s "a b\\c" d\"e \x2d \x2D \\xg1 zxyz""",
+        ),
+        ("one \\\n two th\\\nree 'fo\\\nur' \"fi\\\nve\"", "one two three fo\\\\\nur five"),
+    ],
+)
+def test_words_are_cut_and_handed_over_as_grub_does(script: str, line: str) -> None:
+    (command,) = commands_of(f"linux /k {script}")
+    assert loaded(command[2:]) == line
 
 
 @given(st.text(max_size=200))

@@ -292,7 +292,7 @@ def test_an_odd_quote_is_refused_before_anything_is_written(tmp_path: Path) -> N
     grub = kept(node)
     files = parts.boot_files(node.host, node.boot_set().fingerprint)
     odd = replace(files, boot_set=replace(files.boot_set, command_line='"'))
-    with pytest.raises(LoaderError, match="odd number"):
+    with pytest.raises(LoaderError, match="cannot hand over"):
         grub.install(odd)
 
 
