@@ -1,5 +1,6 @@
 """trialboot-snapshot.service: reads the host, and what the next boot will change."""
 
+import signal
 import sys
 from dataclasses import replace
 
@@ -19,11 +20,19 @@ def work(host: Host) -> None:
     """Leave the outlook for the daemon, and the whole snapshot for people."""
     trial = store.read_trial(host)
     cache = contentcache.load(host)
-    taken = snapshot.take(host, cache)
-    outlook = lookahead.look_ahead(host, trial, taken, cache)
-    oneshot.spare(lambda: contentcache.save(host, cache))
+    try:
+        taken = snapshot.take(host, cache)
+        outlook = lookahead.look_ahead(host, trial, taken, cache)
+    finally:
+        # Where a slow disk takes longer than the unit may, the next one goes on from here.
+        oneshot.spare(lambda: contentcache.save(host, cache))
     store.save(host, store.OUTLOOK, _with_packages(host, outlook, taken), mode=0o644)
     oneshot.spare(lambda: store.save(host, SNAPSHOT, taken))
+
+
+def stop_in_order() -> None:
+    """Have SIGTERM, which the unit's time limit sends, end this process as an error would."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped before its end"))
 
 
 def _with_packages(host: Host, outlook: Outlook, taken: Snapshot) -> Outlook:
@@ -46,4 +55,5 @@ def _difference(host: Host, now: tuple[Package, ...]) -> tuple[PackageChange, ..
 
 
 if __name__ == "__main__":
+    stop_in_order()
     sys.exit(oneshot.run("snapshot", work))

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from trialboot.core.trial import Phase
 from trialboot.core.verdict import Outcome, Verdict
 from trialboot.errors import HostError, StoreError
 from trialboot.workers import boot_check, node, render, snapshot
-from trialboot.writers import store
+from trialboot.writers import contentcache, store
 
 AT = "2026-01-01T00:00:00Z"
 
@@ -69,6 +70,36 @@ def test_the_snapshot_worker_writes_nothing_into_the_loader(tmp_path: Path) -> N
     snapshot.work(host.host)
     assert {p: p.read_bytes() for p in before} == before
     assert host.ran == []
+
+
+STOPPED = """\
+import sys
+from pathlib import Path
+from trialboot.host import Host
+from trialboot.workers import snapshot
+snapshot.stop_in_order()
+snapshot.work(Host(root=Path(sys.argv[1])))
+"""
+
+
+def test_what_a_stopped_snapshot_worker_has_hashed_is_not_hashed_again(tmp_path: Path) -> None:
+    """A disk that needs longer than the unit may take would never be read to the end."""
+    machine = debian(tmp_path)
+    machine.write("/run/reboot-required", "")
+    last = tmp_path / "run/reboot-required.pkgs"
+    os.mkfifo(last)
+    path = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([sys.executable, "-c", STOPPED, tmp_path], env=path) as worker:
+        writer = -1
+        while writer < 0:
+            assert worker.poll() is None, "it waits where it reads what nobody writes"
+            with suppress(OSError):
+                writer = os.open(last, os.O_WRONLY | os.O_NONBLOCK)
+        worker.terminate()
+        assert worker.wait(timeout=60) == 1
+        os.close(writer)
+    assert contentcache.load(machine.host)
+    assert store.load(machine.host, store.OUTLOOK, Outlook) is None
 
 
 # --- render -------------------------------------------------------------------------------------
