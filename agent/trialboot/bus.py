@@ -24,7 +24,7 @@ _MANAGER: Final = "org.freedesktop.systemd1.Manager"
 _LOGIND: Final = "org.freedesktop.login1"
 _LOGIND_PATH: Final = "/org/freedesktop/login1"
 _LEAVING: Final = ("shutdown.target", "rescue.target", "emergency.target")
-_ACTIVE_STATE, _JOB_TYPE, _UP = 3, 8, ("active", "activating", "reloading")
+_ACTIVE_STATE, _JOB_TYPE, _JOB_PATH, _UP = 3, 8, 9, ("active", "activating", "reloading")
 """Places in what ListUnitsByNames gives a unit (org.freedesktop.systemd1(5)), and states."""
 
 JobDone = Callable[[str, str, str], None]
@@ -145,6 +145,14 @@ class Bus:
     def start_unit(self, unit: str) -> str:
         """Queue a unit's start; give the path of the job, whose end comes through `watch_jobs`."""
         return str(self._call("StartUnit", unit, "replace"))
+
+    def job_of(self, unit: str) -> str:
+        """Give the path of a unit's job; empty where it has none. Raises `HostError`.
+
+        A oneshot service has its job until it has ended.
+        """
+        (found,) = self._call("ListUnitsByNames", dbus.Array([unit], signature="s"))
+        return "" if str(found[_JOB_PATH]) == "/" else str(found[_JOB_PATH])
 
     def is_leaving(self) -> bool:
         """Tell whether the system is on its way down or to rescue mode; a soft-reboot counts.

@@ -17,14 +17,14 @@ from trialboot.core.actions import Keep
 from trialboot.core.node import Wish
 from trialboot.core.outlook import Judgement, Outlook
 from trialboot.core.reboot import against_reboot
-from trialboot.core.trial import Allowed, Event, Judged, Retried
+from trialboot.core.trial import AT_REST, Allowed, Event, Judged, Retried
 from trialboot.core.verdict import Outcome, Verdict
 from trialboot.errors import TrialbootError
 from trialboot.host import Host
 from trialboot.loop import Loop
 from trialboot.readers.kernel import read_uptime
 from trialboot.report import View
-from trialboot.resident.conduct import NODE, Conduct
+from trialboot.resident.conduct import NODE, TRY_AGAIN, Conduct
 from trialboot.resident.jobs import CANCELED, Jobs
 from trialboot.resident.judging import APART, Judging
 from trialboot.resident.looking import SNAPSHOT, Looking
@@ -45,6 +45,8 @@ class Daemon:
         self._host = host
         self._bus = bus
         self._stopping = False
+        self._blind = False
+        """The verification that is under way may have begun before it was known what runs."""
         self._stopped_before = False
         """The verification before this one was stopped by somebody."""
         config = read_config(host)
@@ -53,12 +55,18 @@ class Daemon:
         self._jobs = jobs = Jobs(host, bus, loop, telling)
         self._looking = looking = Looking(host, loop, jobs=jobs, telling=telling)
         self._conduct = Conduct(
-            host, loop, jobs=jobs, looking=looking, telling=telling, config=config
+            host,
+            loop,
+            jobs=jobs,
+            looking=looking,
+            telling=telling,
+            config=config,
+            stopping=lambda: self._stopping,
         )
         self._judging = Judging(
             host,
             loop,
-            start=lambda: jobs.start(VERIFY),
+            start=self._start_verification,
             held=self._holds_back,
             early=self._time_to_start,
         )
@@ -122,8 +130,8 @@ class Daemon:
             "network": self._judging.begin_at_rest,
             "node": self._conduct.deliver,
             "finish": self._conduct.finish,
-            "retry": lambda: self._operator(Retried(at=self._conduct.now())),
-            "allow": lambda: self._operator(Allowed(at=self._conduct.now())),
+            "retry": lambda: self._operator("retry", Retried(at=self._conduct.now())),
+            "allow": lambda: self._operator("allow", Allowed(at=self._conduct.now())),
             "reload": self._reload,
             "render": lambda: self._jobs.start(RENDER),
         }
@@ -160,8 +168,11 @@ class Daemon:
             return
         self._telling.clear("snapshot")
         self._conduct.outlook = outlook
+        knew = self._conduct.knows_what_runs
         if not only_to_tell and not self._conduct.learn_boot(outlook):
             return
+        if self._conduct.knows_what_runs and not knew:
+            self._judging.ask_again()
         if not only_to_tell and not self._looking.disturbed:
             self._decide_by(outlook)
         self._judging.begin_first()
@@ -189,18 +200,37 @@ class Daemon:
             return
         if judgement is None:
             why = self._telling.note_worker("verify", result, found)
-            if result == CANCELED and not self._stopped_before:
-                # Whoever stopped it says nothing about the network; who goes on to, has a reason.
-                self._stopped_before = True
+            if self._is_tried_again(result):
                 self._put_off()
                 return
             judgement = self._no_judgement(why)
         else:
             self._telling.clear("verify")
         self._stopped_before = False
+        if self._blind and self._conduct.knows_what_runs and self._is_trial_on():
+            journal.noted("what runs was not known when this verification began: once more")
+            store.forget_judgement(self._host)
+            self._judging.end(0)
+            return
         self._judge(judgement)
-        if not self._looking.manager:
+        # A package run may take for ever; a trial that is not known to be one, too.
+        if not self._looking.manager or not self._conduct.knows_what_runs:
             self._looking.look()
+
+    def _is_tried_again(self, result: str) -> bool:
+        """Tell whether a verification that gave no verdict is not held against this boot yet.
+
+        Whoever stopped it says nothing about the network; who goes on to, has a reason. Why the
+        worker failed (a slip in contract.toml) may be mended until the deadline.
+        """
+        if result == CANCELED:
+            first, self._stopped_before = not self._stopped_before, True
+            return first
+        deadline = self._conduct.config.verify.deadline_seconds
+        return self._is_trial_on() and read_uptime(self._host) < deadline
+
+    def _is_trial_on(self) -> bool:
+        return self._conduct.decision.trial.phase not in AT_REST
 
     def _put_off(self) -> None:
         """Let a verification not count; boot-check, too, waits for the next one."""
@@ -228,6 +258,11 @@ class Daemon:
         """
         return self._conduct.may_wait and self._looking.unrest
 
+    def _start_verification(self) -> bool:
+        # One that an earlier daemon began goes on, and may have begun blind.
+        self._blind = not self._conduct.knows_what_runs or self._jobs.is_running(VERIFY)
+        return self._jobs.start(VERIFY)
+
     def _time_to_start(self) -> float:
         """Give the seconds for which the first verification lets the start of the system end.
 
@@ -244,8 +279,10 @@ class Daemon:
         # The bus is also heard while the pin worker is waited for, in the middle of a decision.
         self._loop.set_timer(wish, 0)
 
-    def _operator(self, event: Event) -> None:
-        self._conduct.advance(event)
+    def _operator(self, wish: str, event: Event) -> None:
+        if not self._conduct.advance(event):
+            # It was taken, so it is not forgotten for what could not be performed before.
+            self._loop.set_timer(wish, TRY_AGAIN)
         self._looking.look_soon()
 
     def _reload(self) -> None:

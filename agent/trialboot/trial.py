@@ -49,7 +49,10 @@ class Hands(Protocol):
         """Remember the wish for the cluster; delivering it is not waited for."""
 
     def reboot(self, why: str) -> None:
-        """Restart the machine."""
+        """Restart the machine. Raises until it is known not to be wanted any more.
+
+        A restart that was asked for may not come: then it is still to be done.
+        """
 
 
 def advance(trial: Trial, event: Event, policy: Policy, hands: Hands) -> Decision:
@@ -93,7 +96,7 @@ def _perform_all(decision: Decision, hands: Hands, remember: _Remember) -> Decis
         try:
             done = _perform_next(decision, hands)
         except TrialbootError as error:
-            if not may_be_left_out(decision, error):
+            if not (may_be_left_out(decision, error) or _is_left_over(decision, hands.boot)):
                 raise
             done = 1
         decision = replace(decision, todo=decision.todo[done:])
@@ -145,6 +148,15 @@ def may_be_left_out(decision: Decision, error: TrialbootError) -> bool:
             rolls_back = any(isinstance(action, Reboot) for action in rest)
             full = isinstance(error, StoreError) and decision.trial.phase is Phase.TRIAL
             return rolls_back or full
+        case _:
+            return False
+
+
+def _is_left_over(decision: Decision, boot: BootId) -> bool:
+    """Tell whether a reboot is to be made safe that would leave a boot which has ended already."""
+    match decision.todo:
+        case (Secure(), Reboot(_, leaving), *_):
+            return leaving != boot
         case _:
             return False
 

@@ -117,6 +117,7 @@ class Machine:
     bus_daemon: subprocess.Popen[bytes]
     daemons: list[subprocess.Popen[str]] = field(default_factory=list)
     said: dict[int, Path] = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
 
     @property
     def host(self) -> Host:
@@ -174,6 +175,7 @@ class Machine:
         """Wait until nothing more is asked of systemd for a while."""
 
         def quiet() -> bool:
+            self.heard()
             before = len(self.calls())
             time.sleep(0.4)
             return len(self.calls()) == before
@@ -230,12 +232,11 @@ class Machine:
         return [call for call in self.calls() if call["call"] == "Reboot"]
 
     def heard(self) -> list[str]:
-        """Give what the supervisor was told."""
-        heard = []
+        """Give what the supervisor was told so far. Nobody listens: the daemon waits after ten."""
         with suppress(BlockingIOError):
             while True:
-                heard.append(self.notify.recv(4096).decode())
-        return heard
+                self.told.append(self.notify.recv(4096).decode())
+        return self.told
 
 
 @contextmanager

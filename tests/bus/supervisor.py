@@ -93,6 +93,10 @@ class Systemd(dbus.service.Object):  # type: ignore[misc]  # dbus-python has no 
     @dbus.service.method(f"{SYSTEMD}.Manager", "ss", "o")  # type: ignore[untyped-decorator]
     def StartUnit(self, unit: str, mode: str) -> str:  # noqa: N802
         assert mode == "replace"
+        # A start of what is starting is that same job (`job_install`, systemd's src/core/job.c).
+        if merged := self._job_of(str(unit)):
+            self._script.log("Merged", started=str(unit))
+            return merged
         self._script.log("StartUnit", unit=str(unit))
         step = self._script.step(str(unit))
         if step.get("refuse"):
@@ -105,11 +109,15 @@ class Systemd(dbus.service.Object):  # type: ignore[misc]  # dbus-python has no 
     @dbus.service.method(f"{SYSTEMD}.Manager", "as", "a(ssssssouso)")  # type: ignore[untyped-decorator]
     def ListUnitsByNames(self, names: list[str]) -> list[tuple[Any, ...]]:  # noqa: N802
         states = json.loads((self._script.root / "units.json").read_text())
+        jobs = dict.fromkeys(states.get("starting", ()), "/1")
+        found = {name: jobs.get(name) or self._job_of(str(name)) for name in names}
         return [
-            (name, "", "loaded", *states.get(name, ["inactive", "dead"]), "", "/", *job)
-            for name in names
-            for job in [(1, "start", "/1") if name in states.get("starting", ()) else (0, "", "/")]
+            (name, "", "loaded", *states.get(name, ["inactive", "dead"]), "", "/", *_job(job))
+            for name, job in found.items()
         ]
+
+    def _job_of(self, unit: str) -> str:
+        return next((_path(number) for _, number, known, _ in self._jobs if known == unit), "")
 
     @dbus.service.method(dbus.PROPERTIES_IFACE, "ss", "v")  # type: ignore[untyped-decorator]
     def Get(self, interface: str, name: str) -> Any:  # noqa: N802
@@ -150,6 +158,10 @@ class Systemd(dbus.service.Object):  # type: ignore[misc]  # dbus-python has no 
             self.JobRemoved(number, _path(number), unit, result)
 
 
+def _job(path: str) -> tuple[int, str, str]:
+    return (1, "start", path) if path else (0, "", "/")
+
+
 def _path(number: int) -> str:
     return f"/org/freedesktop/systemd1/job/{number}"
 
@@ -160,12 +172,14 @@ class Logind(dbus.service.Object):  # type: ignore[misc]
     def __init__(self, connection: Any, script: Script) -> None:
         super().__init__(connection, "/org/freedesktop/login1")
         self._script = script
+        self._going_down = False
 
     @dbus.service.method(dbus.PROPERTIES_IFACE, "ss", "v")  # type: ignore[untyped-decorator]
     def Get(self, interface: str, name: str) -> bool:  # noqa: N802
         assert (interface, name) == (f"{LOGIND}.Manager", "PreparingForShutdown")
         states = json.loads((self._script.root / "units.json").read_text())
-        return "logind" in states.get("starting", ())
+        self._going_down = self._going_down and "called off" not in states
+        return self._going_down or "logind" in states.get("starting", ())
 
     @dbus.service.method(f"{LOGIND}.Manager", "b")  # type: ignore[untyped-decorator]
     def Reboot(self, interactive: bool) -> None:  # noqa: N802, FBT001  as logind has it
@@ -173,6 +187,7 @@ class Logind(dbus.service.Object):  # type: ignore[misc]
         refused = self._script.step("Reboot").get("refuse")
         if refused:
             raise dbus.exceptions.DBusException(refused, name=f"{LOGIND}.OperationInProgress")
+        self._going_down = True
 
 
 def main(address: str, root: Path) -> None:

@@ -1,5 +1,6 @@
 """The real daemon on a private bus: what it asks systemd and logind for, and in which order."""
 
+import fcntl
 import json
 import shutil
 import signal
@@ -646,12 +647,28 @@ def test_a_boot_that_could_not_be_judged_is_unsure_with_the_workers_words(
 ) -> None:
     on_trial(machine, Outcome.WORSE)
     machine.script(verify=[failing("verify", "netlink: permission denied")])
+    machine.write("/proc/uptime", "700.00 9.00\n")
     machine.runs()
     verdict = machine.state()["verdict"]
     assert verdict["outcome"] == "unsure"
     assert verdict["reasons"] == ["this boot was not judged: netlink: permission denied"]
     assert machine.state()["trouble"] == ["verify: netlink: permission denied"]
     assert machine.reboots() == []
+
+
+def test_a_worker_that_fails_before_the_deadline_ends_no_trial(machine: Machine) -> None:
+    machine.configure(f'{ARMED}verify.unsure = "roll-back"\n')
+    on_trial(machine, Outcome.SOUND)
+    wrong = failing("verify", "contract.toml: unknown key: ingore", "ConfigError")
+    machine.script(verify=[wrong, judgement(Outcome.SOUND)])
+    machine.start()
+    told = "verify: contract.toml: unknown key: ingore"
+    wait_for("the trouble", lambda: told in machine.state()["trouble"])
+    machine.rests()
+    assert (machine.state()["phase"], machine.reboots()) == ("trial", [])
+    machine.later(APART)
+    wait_for("the verdict", lambda: machine.state()["phase"] == "steady")
+    assert machine.state()["trouble"] == []
 
 
 @pytest.mark.parametrize(
@@ -682,6 +699,92 @@ def test_what_ends_with_the_system_is_no_verdict(
     machine.write("/units.json", "{}")  # somebody called it off
     machine.later(APART)
     wait_for("the verdict", lambda: machine.state()["phase"] == "steady")
+
+
+OFTEN_ENOUGH = "verify.repeat_seconds = 86400\n"
+"""No verification comes by itself within a day."""
+
+
+@pytest.mark.parametrize(
+    "first",
+    [failing("snapshot", "timed out"), outlook(Unknown("no /boot yet"), NEW)],
+    ids=["failed", "unknown"],
+)
+def test_a_trial_that_is_known_late_is_judged_once_it_is_known(
+    machine: Machine, first: dict[str, Any]
+) -> None:
+    machine.configure(f"{ARMED}{OFTEN_ENOUGH}")
+    on_trial(machine, Outcome.WORSE)
+    machine.script(snapshot=[first, outlook(NEW, NEW)])
+    machine.start()
+    wait_for("the verdict", lambda: machine.starts(VERIFY))
+    machine.rests()
+    machine.later(301)
+    (reboot,) = wait_for("the reboot", machine.reboots)
+    assert phase(machine.starts(VERIFY)[-1]) == "trial"
+    assert phase(reboot) == "condemned"
+
+
+def test_a_verification_from_before_the_trial_was_known_blesses_nothing(machine: Machine) -> None:
+    """It began with the terms of a host at rest, and may have taken no contract for none."""
+    on_trial(machine, Outcome.SOUND)
+    machine.script(
+        snapshot=[failing("snapshot", "timed out"), outlook(NEW, NEW)],
+        verify=[{**judgement(Outcome.SOUND), "delay": 2.0}],
+    )
+    machine.start()
+    wait_for("the verification", lambda: machine.starts(VERIFY))
+    machine.later(301)
+    wait_for("the trial", lambda: machine.state()["phase"] == "trial")
+    wait_for("the blessing", lambda: machine.state()["counters"].get("blessed"))
+    assert [phase(start) for start in machine.starts(VERIFY)] == ["armed", "trial"]
+
+
+def test_a_verification_of_an_earlier_daemon_blesses_nothing(machine: Machine) -> None:
+    on_trial(machine, Outcome.SOUND)
+    machine.script(verify=[{**judgement(Outcome.SOUND), "delay": 2.0}])
+    daemon = machine.start()
+    wait_for("the verification", lambda: machine.starts(VERIFY))
+    daemon.kill()
+    daemon.wait()
+    machine.start()
+    wait_for("the blessing", lambda: machine.state()["counters"].get("blessed"))
+    assert len(machine.starts(VERIFY)) == 2
+
+
+def test_a_package_run_that_hangs_keeps_no_trial_from_being_known(machine: Machine) -> None:
+    apt_lives(machine)
+    on_trial(machine, Outcome.WORSE)
+    machine.script(
+        snapshot=[failing("snapshot", "timed out"), outlook(NEW, NEW)],
+        verify=[{**judgement(Outcome.WORSE), "delay": 1.0}],
+    )
+    machine.write("/var/lib/dpkg/lock-frontend", "")
+    with (machine.root / "var/lib/dpkg/lock-frontend").open("w") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)  # dpkg waits at the console for an answer
+        machine.start()
+        wait_for("the verification", lambda: machine.starts(VERIFY))
+        note(machine, 300, "begin")
+        wait_for("the reboot", machine.reboots)
+
+
+def test_what_an_earlier_daemon_had_a_worker_do_is_not_taken_for_what_is_asked_now(
+    machine: Machine,
+) -> None:
+    """To systemd a start of what is starting is that same job."""
+    armed = replace(EARNED, phase=Phase.ARMED, candidate=NEW, boot=BOOT, running=GOOD)
+    pins = (PinKnownGood(GOOD.boot_set), Keep(NEW.boot_set, NEW.entry), BootOnce(NEW.entry))
+    machine.remembers(Decision(trial=armed, todo=pins))
+    machine.script(snapshot=[outlook(GOOD, NEW)], pin=[{"delay": 3.0}])
+    daemon = machine.start()
+    wait_for("the pin worker", lambda: machine.starts(PIN))
+    daemon.kill()
+    daemon.wait()
+    machine.configure(OBSERVE)
+    machine.start()
+    wait_for("given back", lambda: not machine.state()["pinned"])
+    machine.rests()
+    assert todo(machine.starts(PIN)[-1])[:2] == ["ForgetOnce", "Unpin"]
 
 
 def test_the_first_verification_lets_the_start_of_the_system_end(machine: Machine) -> None:
@@ -877,8 +980,70 @@ def test_a_reboot_that_logind_refuses_is_asked_for_again(machine: Machine) -> No
     machine.script(Reboot=[{}])
     before = len(machine.reboots())
     machine.later(301)
-    wait_for("the reboot", lambda: not machine.decision().todo)
+    wait_for("the reboot", lambda: machine.reboots()[before:])
     assert len(machine.reboots()) == before + 1
+
+
+def test_a_reboot_that_is_called_off_is_asked_for_again(machine: Machine) -> None:
+    """Somebody cancels the shutdown, or it fails after a delay: the candidate still runs."""
+    on_trial(machine, Outcome.WORSE)
+    daemon = machine.runs()
+    for _ in range(3):
+        machine.later(301)
+        machine.rests()
+    assert len(machine.reboots()) == 1, "it is on its way"
+    assert "about to go down" in machine.state()["trouble"][0]
+    machine.write("/units.json", json.dumps({"called off": True}))
+    machine.later(301)
+    wait_for("the second call", lambda: machine.reboots()[1:])
+    daemon.kill()
+    daemon.wait()
+    machine.start()
+    wait_for("the call of the next daemon", lambda: machine.reboots()[2:])
+
+
+def test_a_machine_that_goes_down_already_is_not_rebooted(machine: Machine) -> None:
+    """It may be powered off; the record has the rest for a next time, and drops it."""
+    condemned = replace(EARNED, phase=Phase.CONDEMNED, candidate=NEW, condemned=(MARK,))
+    rest = (Secure(GOOD.boot_set), Reboot("worse", BOOT))
+    machine.remembers(Decision(trial=condemned, todo=rest))
+    machine.write("/units.json", json.dumps({"starting": ["shutdown.target"]}))
+    machine.start()
+    wait_for("the trouble", lambda: machine.state()["trouble"])
+    machine.rests()
+    assert machine.reboots() == []
+
+
+def test_a_rollback_out_of_a_boot_that_has_ended_holds_nothing_up(machine: Machine) -> None:
+    """It could not be secured, and somebody has booted the known-good by hand."""
+    gone = BootId("boot-before")
+    condemned = replace(EARNED, phase=Phase.CONDEMNED, candidate=NEW, condemned=(MARK,), boot=gone)
+    rest = (Secure(GOOD.boot_set), Reboot("worse", gone))
+    machine.remembers(Decision(trial=condemned, todo=rest))
+    machine.script(snapshot=[outlook(GOOD, NEW)], pin=[failing("pin", "a restart would end on X")])
+    machine.runs()
+    wait_for("the recovery", lambda: machine.state()["phase"] == "recovered")
+    assert machine.reboots() == []
+
+
+@pytest.mark.parametrize("ask", ["Reload", "SIGTERM"])
+def test_who_observes_or_stops_us_while_the_way_back_is_secured_is_heard(
+    machine: Machine, ask: str
+) -> None:
+    on_trial(machine, Outcome.WORSE)
+    machine.script(pin=[{"delay": 1.5}])
+    daemon = machine.start()
+    wait_for("the pin worker", lambda: machine.starts(PIN))
+    if ask == "SIGTERM":
+        daemon.send_signal(signal.SIGTERM)
+        assert machine.ends(daemon)[0] == 0
+        assert [type(action) for action in machine.decision().todo] == [Secure, Reboot]
+    else:  # what «trialboot observe» does
+        machine.configure(OBSERVE)
+        machine.ask("Reload")
+        wait_for("observe mode", lambda: machine.state()["mode"] == "observe")
+        machine.rests()
+    assert machine.reboots() == []
 
 
 def test_no_reboot_before_it_is_known_to_end_on_the_known_good(machine: Machine) -> None:
@@ -999,9 +1164,12 @@ def test_after_a_cut_a_reboot_is_made_only_in_the_boot_that_it_leaves(
     condemned = replace(EARNED, phase=Phase.CONDEMNED, candidate=NEW, condemned=(MARK,))
     rest = (ForgetOnce(), Reboot("worse", leaving))
     machine.remembers(Decision(trial=condemned, todo=rest))
-    machine.runs()
+    machine.start()
+    wait_for("the first look", lambda: machine.starts(SNAPSHOT))
+    machine.rests()
     assert len(machine.reboots()) == reboots
-    assert machine.decision().todo == ()
+    left = [Reboot] if reboots else []
+    assert [type(action) for action in machine.decision().todo] == left, "until it has come"
 
 
 # --- the operator -------------------------------------------------------------------------------
@@ -1021,6 +1189,21 @@ def test_retry_forgives_what_was_condemned(machine: Machine) -> None:
     machine.runs()
     assert machine.state()["phase"] == "recovered"
     machine.ask("Retry")
+    wait_for("the new trial", lambda: machine.state()["phase"] == "armed")
+    assert machine.state()["condemned"] == []
+
+
+def test_a_retry_that_comes_while_something_is_unfinished_is_not_lost(machine: Machine) -> None:
+    machine.remembers(Decision(trial=RECOVERED, todo=(ForgetOnce(),)))
+    machine.script(snapshot=[outlook(GOOD, NEW)], pin=[failing("pin", "read-only /boot")])
+    machine.start()
+    wait_for("the trouble", lambda: machine.state()["trouble"])
+    machine.rests()
+    machine.ask("Retry")
+    machine.rests()
+    assert machine.state()["condemned"] != []
+    machine.script(pin=[{}])
+    machine.later(301)
     wait_for("the new trial", lambda: machine.state()["phase"] == "armed")
     assert machine.state()["condemned"] == []
 
@@ -1165,8 +1348,23 @@ def test_a_cluster_that_is_away_holds_a_rollback_up_for_seconds_only(machine: Ma
     assert machine.reboots() == []
     machine.later(21)
     wait_for("the reboot", machine.reboots)
-    wait_for("the end", lambda: not machine.decision().todo)
+    machine.rests()
     assert len(machine.reboots()) == 1
+
+
+def test_a_node_worker_that_systemd_refuses_is_started_again(machine: Machine) -> None:
+    on_trial(machine, Outcome.UNSURE)
+    machine.configure(ARMED.replace("false", "true"))
+    machine.script(
+        node=[{"refuse": "Connection timed out"}, {"deliver": True}],
+        verify=[{**judgement(Outcome.SOUND), "delay": 600.0}],
+    )
+    machine.start()
+    wait_for("the cordon", lambda: machine.starts(NODE))
+    machine.rests()
+    assert not store.is_delivered(machine.host)
+    machine.later(61)
+    wait_for("the delivery", lambda: store.is_delivered(machine.host))
 
 
 def test_a_boot_set_that_cannot_be_kept_is_given_up_and_told(machine: Machine) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from trialboot import journal
-from trialboot.config import Config, Mode
+from trialboot.config import Config, Mode, is_armed
 from trialboot.core.actions import (
     Action,
     ForgetOnce,
@@ -66,12 +66,14 @@ class Conduct:
         looking: Looking,
         telling: Telling,
         config: Config,
+        stopping: Callable[[], bool],
     ) -> None:
         self._host = host
         self._loop = loop
         self._jobs = jobs
         self._looking = looking
         self._telling = telling
+        self._stopping = stopping
         self._node_wait = NODE_FIRST
         self.config = config
         """What the operator says now; replaced when the file is read again."""
@@ -79,6 +81,8 @@ class Conduct:
         self.decision: Decision = store.load_decision(host)
         self.outlook: Outlook | None = None
         """What the last snapshot saw."""
+        self._asked = False
+        """A reboot was asked for, and taken."""
         self._late = False
         """A trial was armed late, by the rest of a decision: one look may have begun before."""
 
@@ -94,6 +98,12 @@ class Conduct:
         trial = self.decision.trial
         judged = trial.boot == self.boot and trial.judged is not None
         return judged and trial.phase in AT_REST
+
+    @property
+    def knows_what_runs(self) -> bool:
+        """Tell whether the trial was told what this boot runs."""
+        trial = self.decision.trial
+        return trial.boot == self.boot and trial.running is not None
 
     # --- what is seen
 
@@ -148,18 +158,22 @@ class Conduct:
 
     # --- decide, remember, perform
 
-    def advance(self, event: Event) -> None:
-        """Tell the trial an event, and do what it decides; what was decided before comes first."""
-        self.finish()
-        self._tell(event)
+    def advance(self, event: Event) -> bool:
+        """Tell the trial an event, and do what it decides; what was decided before comes first.
 
-    def _tell(self, event: Event) -> None:
+        Where that cannot be performed nothing is told, and False is given.
+        """
+        self.finish()
+        return self._tell(event)
+
+    def _tell(self, event: Event) -> bool:
         before = self.decision.trial
         told = overtaking(self.decision, event, self._policy) if self.decision.todo else event
         if told is None:
-            return  # «finish» tries again, then a new snapshot
+            return False  # «finish» tries again, then a new snapshot
         self._do(lambda: advance(before, told, self._policy, self))
         self._moved(before)
+        return True
 
     @property
     def _policy(self) -> Policy:
@@ -168,6 +182,9 @@ class Conduct:
     def finish(self) -> None:
         """Perform the rest of a decision, after a power cut or after a hand failed."""
         if not self.decision.todo:
+            return
+        if self._asked and self._jobs.end_with_the_system():
+            self._loop.set_timer("finish", TRY_AGAIN)
             return
         before = self.decision.trial
         if self._do(lambda: finish(self.decision, self)):
@@ -262,14 +279,34 @@ class Conduct:
         self._loop.set_timer("node", 0)
 
     def reboot(self, why: str) -> None:
-        """Restart the machine through logind."""
-        if self.mode is Mode.OBSERVE:
-            journal.noted(f"not rebooting, for the operator chose to observe meanwhile: {why}")
+        """Restart the machine through logind. Always raises `HostError` but in observe mode.
+
+        A shutdown can be called off, or fail after it was delayed: until it has come it is still
+        to be done. One that somebody else has begun is left alone.
+        """
+        if self._is_called_off(why):
             return
-        journal.noted(f"rebooting into the known-good: {why}")
-        self._say_last_word()
-        self._telling.count("reboots")
-        power.reboot(self._host)
+        if not self._jobs.end_with_the_system():
+            journal.noted(f"rebooting into the known-good: {why}")
+            self._say_last_word()
+            if self._is_called_off(why):
+                return
+            power.reboot(self._host)
+            self._asked = True
+            self._telling.count("reboots")
+        raise HostError("the machine is about to go down for a reboot into the known-good")
+
+    def _is_called_off(self, why: str) -> bool:
+        """Ask the operator once more, at the last instant; where trialbootd is stopped, wait.
+
+        What was told to us while a worker was waited for is still in a timer.
+        """
+        if self._stopping():
+            raise HostError("trialbootd is being stopped: the next one reboots, if at all")
+        if self.mode is not Mode.OBSERVE and is_armed(self._host) is not False:
+            return False
+        journal.noted(f"not rebooting, for the operator chose to observe meanwhile: {why}")
+        return True
 
     def _say_last_word(self) -> None:
         """Tell the cluster before the node goes away, as far as it listens; never insist."""
@@ -284,8 +321,10 @@ class Conduct:
 
     def deliver(self) -> None:
         """Have the node worker bring the Node to what is wished, where it is not yet."""
-        if self.config.node.enabled and not store.is_delivered(self._host):
-            self._jobs.start(NODE)
+        if not self.config.node.enabled or store.is_delivered(self._host):
+            return
+        if not self._jobs.start(NODE):
+            self._loop.set_timer("node", NODE_MOST)
 
     def end_delivery(self, result: str) -> None:
         """Hear that the node worker has ended; it is started again, later and later."""

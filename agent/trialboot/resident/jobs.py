@@ -49,19 +49,36 @@ class Jobs:
     def run(self, unit: str, limit: float) -> str:
         """Start a unit and wait for its end, at most `limit` seconds; give the job's result.
 
-        The supervisor hears signs of life meanwhile. Raises `HostError` where systemd refuses.
+        One that runs already, since an earlier daemon, is let end first: to systemd a start of it
+        would be that same job, and what it does is not what is asked for now. The supervisor hears
+        signs of life meanwhile. Raises `HostError` where systemd refuses.
         """
-        self._ended.pop(unit, None)
-        self._started[unit] = self._bus.start_unit(unit)
         until = self._host.monotonic() + limit
+        self._ended.pop(unit, None)
+        if job := self._bus.job_of(unit):
+            self._started[unit] = job
+            self._await(unit, until)
+        self._started[unit] = self._bus.start_unit(unit)
+        return self._await(unit, until) or f"no end after {limit:.0f} s"
+
+    def _await(self, unit: str, until: float) -> str:
+        """Give the result of a job, once it has ended; empty where it does not in time."""
         while unit not in self._ended:
             self._bus.pump()
             if self._host.monotonic() > until:
-                return f"no end after {limit:.0f} s"
+                return ""
             if unit not in self._ended:
                 self._loop.wait(1.0)
             journal.tell_supervisor("WATCHDOG=1")
         return self._ended.pop(unit)
+
+    def is_running(self, unit: str) -> bool:
+        """Tell whether a unit has a job, whoever started it. If systemd does not say, it has."""
+        try:
+            return bool(self._bus.job_of(unit))
+        except HostError as error:
+            journal.noted(f"not known whether {unit} runs: {error}")
+            return True
 
     def end_with_the_system(self) -> bool:
         """Tell whether jobs end because the system goes down or to rescue mode.

@@ -88,6 +88,11 @@ class Judging:
         """Have one begin as soon as it may."""
         self._loop.set_timer("verify", 0)
 
+    def ask_again(self) -> None:
+        """Have another one follow where the first has begun: it may not know what it was for."""
+        if self._begun:
+            self.ask()
+
     def begin(self) -> None:
         """Begin one, unless one is under way, or it has to wait."""
         self._begun = True
