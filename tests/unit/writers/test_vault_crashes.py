@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.unit.loaders.host_folder import Node, PowerCutError, make_node, power_for
+from trialboot.bootfiles import host_path
 from trialboot.content import file_sha256, is_module, read_tree
 from trialboot.core.actions import Keep, Mend, PinKnownGood
 from trialboot.core.bootset import BootSet, initrd_identity, tree_identity
+from trialboot.core.menu import KNOWN_GOOD, Resolved, next_entry
 from trialboot.loaders.grub import Grub
 from trialboot.workers import pin
 from trialboot.writers.vault import bootsets, ownfiles
@@ -134,6 +136,68 @@ def test_keeping_anew_what_was_damaged(tmp_path: Path) -> None:
         else:
             return
     raise AssertionError("it never came to an end")
+
+
+def spoil_firmware(node: Node, good: BootSet) -> None:
+    kept = node.root / "usr/lib/trialboot/kept" / good.fingerprint / "firmware/nic/fw.bin"
+    kept.unlink()
+    kept.write_text("other")
+
+
+def spoil_kernel(node: Node, good: BootSet) -> None:
+    kept = node.root / "boot/trialboot" / good.fingerprint / "vmlinuz"
+    kept.unlink()
+    kept.write_text("other")
+
+
+@pytest.mark.parametrize("spoil", [spoil_firmware, spoil_kernel])
+@pytest.mark.parametrize("by_copies", [False, True])
+def test_mending_leaves_all_that_the_menu_boots_on_disk_at_every_instant(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[[Node, BootSet], None],
+    *,
+    by_copies: bool,
+) -> None:
+    """Who resets the machine then is led to it by the loader, which needs kernel and initrds."""
+    if by_copies:
+        refuse_links(monkeypatch)
+    for effects in range(2000):
+        node, good, sources = make(tmp_path / str(effects))
+        grub = Grub(node.host)
+        bootsets.keep(node.host, good, sources)
+        pin.perform(node.host, grub, PinKnownGood(good), {})
+        spoil(node, good)
+        try:
+            with power_for(effects, node.root):
+                pin.perform(node.host, grub, Mend(good), {})
+        except PowerCutError:
+            assert_default_is_on_disk(node, grub)
+            pin.perform(node.host, grub, Mend(good), {})
+            assert_mended(node, grub, good)
+        else:
+            assert_mended(node, grub, good)
+            return
+    raise AssertionError("it never came to an end")
+
+
+def test_what_a_power_cut_left_beside_the_kept_files_goes_with_the_damage(tmp_path: Path) -> None:
+    made = make(tmp_path)
+    keep(made)
+    spoil_kernel(*made[:2])
+    place = tmp_path / "boot/trialboot" / made[1].fingerprint
+    (place / ".initrd-1.img.draft").write_text("half a copy")
+    keep(made)
+    assert_whole(made[0])
+    assert not list(tmp_path.rglob(".*.draft"))
+
+
+def assert_default_is_on_disk(node: Node, grub: Grub) -> None:
+    default = next_entry(grub.state())
+    assert isinstance(default, Resolved)
+    assert default.entry.entry == KNOWN_GOOD
+    for file in (default.entry.kernel, *default.entry.initrds):
+        assert isinstance(host_path(node.host, file), str), file
 
 
 def test_mending_loses_nothing_that_is_in_the_vault_alone(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from trialboot.writers.vault.parts import SECOND, boot_folder, check, read_manif
 INITRAMFS: Final = "/usr/lib/trialboot/initramfs"
 """The files of the second initrd, as they lie in it (packaging/initramfs)."""
 _DAMAGED: Final = ".damaged.draft"
-"""What the name of a damaged boot set ends with while its successor takes its place."""
+"""What the name of damaged trees ends with while their successors take their place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,8 +150,8 @@ def _build(host: Host, boot_set: BootSet, sources: Sources, cache: Cache) -> Non
     manifest.write(boot, kept_set, host.now())
     sync_file_system(tree)
     sync_file_system(boot)
-    for draft in (tree, boot):
-        _put(draft, draft.with_name(boot_set.fingerprint))
+    _put_trees(tree, tree_folder(host, boot_set.fingerprint))
+    _put_boot_files(boot, boot_folder(host, boot_set.fingerprint))
 
 
 def _bring_boot_files(host: Host, sources: Sources, boot: Path, cache: Cache) -> None:
@@ -176,15 +176,35 @@ def _second_initrd(host: Host, boot: Path, sources: Sources) -> str:
     return file_sha256(boot / SECOND)
 
 
-def _put(draft: Path, final: Path) -> None:
-    """Rename a finished draft into place; what is damaged there goes afterwards."""
+def _put_trees(draft: Path, final: Path) -> None:
+    """Rename finished trees into place; what is damaged there goes afterwards."""
     damaged = final.with_name(f".{final.name}{_DAMAGED}")
     if final.exists():
-        # The menu may name it, and it may hold what nothing else does: see `_put_back`.
+        # It may hold what nothing else does: see `_put_back`.
         final.rename(damaged)
     draft.rename(final)
     sync_folder(final.parent)
     remove_folder(damaged)
+
+
+def _put_boot_files(draft: Path, final: Path) -> None:
+    """Put what the loader reads into place: file by file where the menu may name it already.
+
+    At no instant a file is missing. A power cut leaves some new and some old: each whole, or known
+    by its hash to be damaged.
+    """
+    if not final.exists():
+        draft.rename(final)
+        sync_folder(final.parent)
+        return
+    names = sorted(paths_of(draft), key=lambda name: name == manifest.NAME)
+    for name in names:
+        (draft / name).replace(final / name)
+    sync_folder(final)
+    for name in set(paths_of(final)).difference(names):
+        (final / name).unlink()
+    # A rename onto another link of the same file leaves both.
+    remove_folder(draft)
 
 
 def _set_aside(final: Path) -> Path:
@@ -212,13 +232,12 @@ def settle(host: Host) -> None:
 
 
 def _put_back(host: Host) -> None:
-    """Give a damaged boot set its name back: what is whole of it may be nowhere else."""
-    for root in (boot_sets(host), KEPT_FIRMWARE):
-        for damaged in host.path(root).glob(f".*{_DAMAGED}"):
-            final = damaged.with_name(damaged.name[1 : -len(_DAMAGED)])
-            if not final.exists():
-                damaged.rename(final)
-                sync_folder(final.parent)
+    """Give damaged trees their name back: what is whole of them may be nowhere else."""
+    for damaged in host.path(KEPT_FIRMWARE).glob(f".*{_DAMAGED}"):
+        final = damaged.with_name(damaged.name[1 : -len(_DAMAGED)])
+        if not final.exists():
+            damaged.rename(final)
+            sync_folder(final.parent)
 
 
 def _sweep(host: Host) -> None:
