@@ -142,13 +142,25 @@ def saves_by_itself(menu: str) -> bool:
     return any(line.strip() == "savedefault" for line in menu.splitlines())
 
 
-def without_kernel(fingerprint: object) -> str:
-    """Have the menu made while the kept kernel is away."""
-    kernel = Path(f"/boot/trialboot/{fingerprint}/vmlinuz")
-    kernel.rename("/boot/away")
+def without(path: Path) -> str:
+    """Have the menu made while a file that our entry needs is away."""
+    path.rename("/boot/away")
     menu = made("/boot/grub/other.cfg")
-    Path("/boot/away").rename(kernel)
+    Path("/boot/away").rename(path)
     return menu
+
+
+def not_run(script: Path) -> str:
+    """Have the menu made while a script is switched off."""
+    script.chmod(0o644)
+    menu = made("/boot/grub/other.cfg")
+    script.chmod(0o755)
+    return menu
+
+
+def without_marks(menu: str) -> list[str]:
+    """Give the lines of a menu, but for those that tell where our script began and ended."""
+    return [line for line in menu.splitlines() if line and "09_trialboot" not in line]
 
 
 def carried(carrier: str) -> list[str]:
@@ -180,7 +192,11 @@ def flow(work: Path) -> dict[str, object]:
     ours = cfg.read_text(encoding="utf-8")
     seen["saves_by_itself"] = [saves_by_itself(menu) for menu in (own, ours)]
     seen["idempotent"] = made(str(cfg)) == ours
-    seen["kernel_gone"] = without_kernel(seen["fingerprint"]) == own
+    kept = Path(f"/boot/trialboot/{seen['fingerprint']}")
+    for name in ("vmlinuz", "initrd.img", "firmware.cpio"):
+        seen[f"without {name}"] = without(kept / name) == own
+    switched_off = not_run(Path("/etc/grub.d/09_trialboot"))
+    seen["not run"] = without_marks(switched_off) == without_marks(own)
     seen["carried"] = [carried(f"{kind}:/boot/x y") for kind in (BOOT_NEXT, OWN_BLOCK)]
     grub.remove()
     seen["removed"] = cfg.read_text(encoding="utf-8") == own

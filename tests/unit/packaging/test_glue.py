@@ -72,33 +72,71 @@ def test_our_lines_for_apt_come_before_those_of_others() -> None:
 HOSTS_OWN = {"GRUB_DEFAULT": "1>2", "GRUB_SAVEDEFAULT": "true"}
 
 
-@pytest.mark.parametrize(
-    ("known_good", "kernel", "settings"),
-    [
-        ("KERNEL={0}/kernel\n", "k", ["saved", "false", "1>2"]),
-        ("KERNEL={0}/kernel\n", "", ["1>2", "true", ""]),
-        ("KERNEL=\n", "k", ["1>2", "true", ""]),
-        ("", "k", ["1>2", "true", ""]),
-    ],
-)
-def test_grub_does_not_save_by_itself_what_is_picked_while_a_known_good_is_kept(
-    tmp_path: Path, known_good: str, kernel: str, settings: list[str]
-) -> None:
-    (tmp_path / "known-good.sh").write_text(known_good.format(tmp_path))
-    (tmp_path / "kernel").write_text(kernel)
+OURS, THEIRS = ["saved", "false", "1>2"], ["1>2", "true", ""]
+WHOLE = "KERNEL={0}/kernel\nINITRDS='{0}/initrd {0}/second'\n"
+
+
+def settings_of(place: Path) -> list[str]:
+    """Read the file as grub-mkconfig does: default, whether GRUB saves, the host's own default."""
     text = (ROOT / "packaging/grub/trialboot.cfg").read_text()
-    drop_in = text.replace("/boot/trialboot/known-good.sh", f"{tmp_path}/known-good.sh")
-    assert drop_in != text
+    for file in ("/boot/trialboot/known-good.sh", "/etc/grub.d/09_trialboot"):
+        assert file in text
+        text = text.replace(file, f"{place}/{Path(file).name}")
     told = ["$GRUB_DEFAULT", "$GRUB_SAVEDEFAULT", "${TRIALBOOT_HOST_DEFAULT-}"]
     said = "\n".join(f'echo "{word}"' for word in told)
     done = subprocess.run(
-        [DASH, "-euc", f"{drop_in}\n{said}"],
+        [DASH, "-euc", f"{text}\n{said}"],
         env={"PATH": "/usr/bin:/bin", **HOSTS_OWN},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stdout.splitlines() == settings
+    return done.stdout.splitlines()
+
+
+def furnish(place: Path, known_good: str = WHOLE, **contents: str) -> None:
+    """Make the files that trialboot.cfg asks for."""
+    (place / "known-good.sh").write_text(known_good.format(place))
+    for name in ("kernel", "initrd", "second"):
+        (place / name).write_text(contents.get(name, name))
+    (place / "09_trialboot").touch(mode=0o755)
+
+
+@pytest.mark.parametrize(
+    ("known_good", "contents", "settings"),
+    [
+        (WHOLE, {}, OURS),
+        ("KERNEL={0}/kernel\n", {}, OURS),
+        ("KERNEL={0}/kernel\nINITRDS=\n", {}, OURS),
+        (WHOLE, {"kernel": ""}, THEIRS),
+        (WHOLE, {"initrd": ""}, THEIRS),
+        (WHOLE, {"second": ""}, THEIRS),
+        ("KERNEL=\n", {}, THEIRS),
+        ("INITRDS={0}/initrd\n", {}, THEIRS),
+        ("KERNEL={0}/kernel\nINITRDS='\n", {}, THEIRS),
+        ("", {}, THEIRS),
+    ],
+)
+def test_grub_does_not_save_by_itself_what_is_picked_while_a_known_good_is_kept(
+    tmp_path: Path, known_good: str, contents: dict[str, str], settings: list[str]
+) -> None:
+    furnish(tmp_path, known_good, **contents)
+    assert settings_of(tmp_path) == settings
+
+
+@pytest.mark.parametrize("name", ["known-good.sh", "09_trialboot", "kernel", "initrd", "second"])
+def test_the_hosts_default_is_its_own_where_our_entry_is_not_written(
+    tmp_path: Path, name: str
+) -> None:
+    furnish(tmp_path)
+    (tmp_path / name).unlink()
+    assert settings_of(tmp_path) == THEIRS
+
+
+def test_a_script_that_does_not_run_writes_no_entry(tmp_path: Path) -> None:
+    furnish(tmp_path)
+    (tmp_path / "09_trialboot").chmod(0o644)
+    assert settings_of(tmp_path) == THEIRS
 
 
 def test_dpkg_calls_the_hook_and_survives_its_absence() -> None:
