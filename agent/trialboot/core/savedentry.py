@@ -13,6 +13,7 @@ from trialboot.core.menu import ADMIN_SAVED, KNOWN_GOOD
 PREVIOUS: Final = "prev_saved_entry"
 """What 00_header makes the saved default at the next boot, and removes."""
 _SAVED: Final = "saved_entry"
+_ONCE: Final = "next_entry"
 
 
 def with_default(values: Mapping[str, str], default: EntryId) -> dict[str, str]:
@@ -27,10 +28,14 @@ def with_default(values: Mapping[str, str], default: EntryId) -> dict[str, str]:
 
 
 def without_ours(values: Mapping[str, str]) -> dict[str, str]:
-    """Give the block back: what was saved before us is saved again, and our one-shot is gone."""
-    ours = {ADMIN_SAVED, "next_entry"} if ADMIN_SAVED in values else {ADMIN_SAVED}
-    restored = {name: value for name, value in values.items() if name not in ours}
+    """Give the block back: what was saved before us is saved again, and nothing names our entry.
+
+    A one-shot that leads elsewhere may be somebody's wish: ours is taken back by `forget_once`.
+    """
+    restored = {name: value for name, value in values.items() if name != ADMIN_SAVED}
     saved = values.get(ADMIN_SAVED)
+    if restored.get(_ONCE) == KNOWN_GOOD:
+        restored.pop(_ONCE)
     for name in (_SAVED, PREVIOUS):
         if restored.get(name) == KNOWN_GOOD:
             restored.pop(name)

@@ -48,7 +48,15 @@ def test_another_default_forgets_nothing_of_the_hosts() -> None:
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ({"saved_entry": KNOWN_GOOD, ADMIN_SAVED: "a", "next_entry": "b"}, {"saved_entry": "a"}),
+        (
+            {"saved_entry": KNOWN_GOOD, ADMIN_SAVED: "a", "next_entry": "b"},
+            {"saved_entry": "a", "next_entry": "b"},
+        ),
+        (
+            {"saved_entry": KNOWN_GOOD, ADMIN_SAVED: "a", "next_entry": KNOWN_GOOD},
+            {"saved_entry": "a"},
+        ),
+        ({"saved_entry": "c", "next_entry": KNOWN_GOOD}, {"saved_entry": "c"}),
         ({"saved_entry": KNOWN_GOOD, ADMIN_SAVED: ""}, {}),
         ({"saved_entry": KNOWN_GOOD}, {}),
         ({"saved_entry": "c", ADMIN_SAVED: "a"}, {"saved_entry": "c"}),
@@ -68,5 +76,14 @@ def test_the_host_gets_its_own_back(before: dict[str, str], after: dict[str, str
 def test_after_us_nothing_leads_to_an_entry_that_is_gone(values: dict[str, str]) -> None:
     values = {name: value for name, value in values.items() if (name, value) != ADMIN_OURS}
     left = without_ours(with_default(values, KNOWN_GOOD))
-    assert KNOWN_GOOD not in (left.get("saved_entry"), left.get(PREVIOUS))
+    followed = ("saved_entry", PREVIOUS, "next_entry")
+    assert KNOWN_GOOD not in {left.get(name) for name in followed}
     assert ADMIN_SAVED not in left
+
+
+@given(VALUES)
+def test_a_one_shot_of_somebody_elses_is_none_of_ours(values: dict[str, str]) -> None:
+    once = {name: value for name, value in values.items() if name == "next_entry"}
+    left = without_ours(with_default(values, KNOWN_GOOD))
+    kept = {} if KNOWN_GOOD in once.values() else once
+    assert {name: value for name, value in left.items() if name == "next_entry"} == kept

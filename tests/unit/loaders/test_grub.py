@@ -146,6 +146,16 @@ def test_a_default_that_an_operator_saved_after_us_stays(tmp_path: Path) -> None
     assert environment(node) == {"saved_entry": OLD}
 
 
+def test_a_one_shot_that_an_operator_set_stays(tmp_path: Path) -> None:
+    node = make_node(tmp_path)
+    grub = kept(node)
+    install(node, grub)
+    grub.make_default(KNOWN_GOOD)
+    grub.boot_once(EntryId(OLD))
+    grub.remove()
+    assert environment(node) == {"next_entry": OLD}
+
+
 @pytest.mark.parametrize("garbage", [b"", b"\1" * 1024, b"saved_entry=x\n"])
 def test_a_broken_environment_starts_anew(tmp_path: Path, garbage: bytes) -> None:
     node = make_node(tmp_path, host_default="saved")

@@ -135,6 +135,17 @@ def test_what_grubby_sets_at_a_kernel_update_is_the_hosts_wish(tmp_path: Path) -
     assert boots(host).entry == NEW
 
 
+def test_a_one_shot_that_an_operator_set_stays(tmp_path: Path) -> None:
+    host = controlled_fedora(tmp_path, saved_entry=NEW)
+    loader = install(host)
+    loader.make_default(KNOWN_GOOD)
+    loader.boot_once(OLD)
+    loader.remove()
+    assert boots(host).entry == OLD
+    loader.forget_once()
+    assert boots(host).entry == NEW
+
+
 def test_a_host_that_had_saved_nothing_boots_its_newest_again(tmp_path: Path) -> None:
     host = controlled_fedora(tmp_path)
     loader = install(host)
