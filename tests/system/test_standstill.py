@@ -14,8 +14,11 @@ from tests.system import roots
 from tests.system.conftest import Lend
 from tests.system.nspawn import Machine
 from tests.unit.workers.standing import stand
+from trialboot.core.bootset import plain_command_line
+from trialboot.core.facts import Kernel
 from trialboot.core.trial import Decision, Phase, Trial
 from trialboot.host import Host
+from trialboot.readers import kernel
 from trialboot.workers.standstill import GRACE
 from trialboot.writers import store
 
@@ -78,9 +81,25 @@ def record(machine: Machine) -> Decision:
     return found
 
 
+def arm_what_runs(machine: Machine) -> None:
+    """Have the candidate be known by the kernel that runs: a container has that of its host."""
+    runs = kernel.read_kernel(Host())
+    trial = record(machine).trial
+    assert isinstance(runs, Kernel)
+    assert trial.candidate
+    boot_set = replace(
+        trial.candidate.boot_set,
+        release=runs.release,
+        command_line=plain_command_line(runs.command_line),
+    )
+    armed = replace(trial, candidate=replace(trial.candidate, boot_set=boot_set))
+    store.save_decision(Host(root=machine.place), Decision(trial=armed))
+
+
 @pytest.mark.parametrize("machine", ["trixie", "sid"], indirect=True)
 def test_a_trial_in_emergency_mode_reboots_by_itself(machine: Machine) -> None:
     want(machine, "broken.service", BROKEN, by="local-fs.target", kind="requires")
+    arm_what_runs(machine)
     before = record(machine)
     began = time.monotonic()
     machine.start_in_vain()  # nothing else would reboot it, and no file can tell

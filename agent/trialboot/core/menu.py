@@ -177,16 +177,25 @@ def wanted_entry(menu: Menu) -> Resolved | Unknown:
 
 def entry_of(menu: Menu, command_line: str) -> EntryId | Unknown:
     """Find the entry that a running kernel was booted from; the first of equal ones."""
+    found = entries_of(menu, command_line)
+    return found if isinstance(found, Unknown) else found[0]
+
+
+def entries_of(menu: Menu, command_line: str) -> tuple[EntryId, ...] | Unknown:
+    """Find the entries that a running kernel may have been booted from: GRUB tells no initrd."""
     kept = word_of(command_line, BOOT_WORD)
     if isinstance(kept, str):
         if kept == menu.known_good:
-            return KNOWN_GOOD
+            return (KNOWN_GOOD,)
         return Unknown(f"no entry boots the kept boot set {kept} any more")
     if menu.loader == SYSTEMD_BOOT:
-        return _booted_by_systemd_boot(menu, command_line)
+        booted = _booted_by_systemd_boot(menu, command_line)
+        return booted if isinstance(booted, Unknown) else (booted,)
     image = word_of(command_line, "BOOT_IMAGE")
-    if isinstance(image, Unknown):
-        return image
+    return image if isinstance(image, Unknown) else _booted_by_grub(menu, image, command_line)
+
+
+def _booted_by_grub(menu: Menu, image: str, command_line: str) -> tuple[EntryId, ...] | Unknown:
     kernel = re.sub(r"^\([^)]*\)", "", image)
     arguments = _told_words(command_line)
     fitting = [
@@ -197,8 +206,8 @@ def entry_of(menu: Menu, command_line: str) -> EntryId | Unknown:
     if not fitting:
         return Unknown(f"no entry of the menu boots {kernel} with these arguments")
     # What is doubted may be another one that has its id.
-    sure = next((entry for entry in fitting if not entry.doubt), None)
-    return sure.entry if sure else Unknown(f"«{fitting[0].title}»: {fitting[0].doubt}")
+    sure = tuple(entry.entry for entry in fitting if not entry.doubt)
+    return sure or Unknown(f"«{fitting[0].title}»: {fitting[0].doubt}")
 
 
 def _told_words(line: str) -> list[str]:

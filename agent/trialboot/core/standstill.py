@@ -6,15 +6,15 @@ nothing but a reboot: the loader's default is the known-good, and nothing is wri
 concludes the rest on the known-good, by the record that still says that a trial was on.
 
 Each doubt is a reason to stay. At most one such reboot follows for a candidate: it ends on the
-known-good, and what runs the known-good is never left.
+known-good, and what runs the known-good is never left, nor is any other entry: a human picked it.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
-from trialboot.core.bootset import BootSet, word_of
+from trialboot.core.bootset import BootSet, plain_command_line, without_word, word_of
 from trialboot.core.facts import Kernel, Unknown
-from trialboot.core.menu import BOOT_WORD, Menu, next_entry
+from trialboot.core.menu import BOOT_WORD, KEXEC_WORD, Menu, entries_of, next_entry
 from trialboot.core.trial import Phase, Trial
 
 _BY_HAND: Final = frozenset(
@@ -56,8 +56,8 @@ def why_stay(now: Standstill) -> str:
         return f"the record cannot be read: {now.trial.why}"
     if now.trial is None:
         return "there is no record: is /var a file system that is not mounted?"
-    why = _why_no_trial(now.trial) or _why_by_hand(now)
-    return why or why_not_led_back(now.menu, now.boot_next, _good(now))
+    why = _why_no_trial(now.trial) or _why_by_hand(now, now.trial)
+    return why or why_not_led_back(now.menu, now.boot_next, now.trial.known_good)
 
 
 def _why_no_trial(trial: Trial) -> str:
@@ -67,7 +67,7 @@ def _why_no_trial(trial: Trial) -> str:
     return "" if on else "no trial is on"
 
 
-def _why_by_hand(now: Standstill) -> str:
+def _why_by_hand(now: Standstill, trial: Trial) -> str:
     if isinstance(now.kernel, Unknown):
         return now.kernel.why
     if isinstance(word_of(now.kernel.command_line, BOOT_WORD), str):
@@ -76,9 +76,9 @@ def _why_by_hand(now: Standstill) -> str:
         return now.by_kexec.why
     if now.by_kexec:
         return "this boot was started by kexec: it is no trial"
-    if asked := _asked_for(now.kernel.command_line, _good(now)):
+    if asked := _asked_for(now.kernel.command_line, trial.known_good):
         return f"«{asked}» on the command line asks for it"
-    return _why_waited_for(now)
+    return _why_another(now.menu, now.kernel, trial) or _why_waited_for(now)
 
 
 def _asked_for(command_line: str, good: BootSet | None) -> str:
@@ -86,6 +86,25 @@ def _asked_for(command_line: str, good: BootSet | None) -> str:
     usual = good.command_line.split() if good else []
     typed = [word for word in command_line.split() if word not in usual]
     return next((word for word in typed if word in _BY_HAND or word.startswith(_UNIT)), "")
+
+
+def _why_another(menu: Menu | Unknown, kernel: Kernel, trial: Trial) -> str:
+    """Say what runs instead of the candidate: somebody picked it, and picks it again.
+
+    The candidate fits its entry, whatever has become of its files since it was armed; where the
+    menu was made anew while it runs, it still has the release and command line that were armed.
+    """
+    if isinstance(menu, Unknown):
+        return ""  # who cannot read the menu stays in any case: see `why_not_led_back`
+    armed = [choice for choice in (trial.candidate, trial.replaced) if choice]
+    entries = entries_of(menu, without_word(kernel.command_line, KEXEC_WORD))
+    if isinstance(entries, Unknown):
+        runs = (kernel.release, plain_command_line(kernel.command_line))
+        alike = runs in [(c.boot_set.release, c.boot_set.command_line) for c in armed]
+        return "" if alike else f"what runs is not known to be the candidate: {entries.why}"
+    if any(choice.entry in entries for choice in armed):
+        return ""
+    return f"«{entries[0]}» runs, which is not on trial"
 
 
 def _why_waited_for(now: Standstill) -> str:
@@ -112,7 +131,3 @@ def why_not_led_back(menu: Menu | Unknown, boot_next: str | Unknown, good: BootS
     if good and word_of(default.entry.arguments, BOOT_WORD) == good.fingerprint:
         return ""
     return f"the boot loader's default, «{default.entry.entry}», is not the known-good"
-
-
-def _good(now: Standstill) -> BootSet | None:
-    return now.trial.known_good if isinstance(now.trial, Trial) else None

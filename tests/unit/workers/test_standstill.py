@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.loaders.host_folder import SIMPLE, Node
+from tests.unit.loaders.host_folder import OLD, SIMPLE, Node
 from tests.unit.workers.standing import stand
 from trialboot.core.facts import EntryId
 from trialboot.errors import HostError
@@ -62,12 +62,18 @@ class Standing:
         return self.systemd.done
 
 
+def line_of(node: Node, entry: str) -> str:
+    """Give the command line that GRUB hands over for an entry."""
+    found = next(known for known in Grub(node.host).state().entries if known.entry == entry)
+    return f"BOOT_IMAGE={found.kernel} {found.arguments}"
+
+
 @pytest.fixture
 def standing(tmp_path: Path) -> Standing:
     """A candidate that has consumed its one-shot and came up in emergency mode."""
     node = stand(tmp_path)
     node.write("/proc/version", "Linux version 6.12.117-amd64 (x) (gcc) #1 SMP\n")
-    node.write("/proc/cmdline", "BOOT_IMAGE=/vmlinuz-6.12.117-amd64 root=UUID=x ro quiet\n")
+    node.write("/proc/cmdline", f"{line_of(node, SIMPLE)}\n")
     node.write("/proc/stat", "btime 1\n")
     node.write("/proc/uptime", "100.00 1.00\n")
     node.write("/proc/sys/kernel/random/boot_id", "b\n")
@@ -89,6 +95,14 @@ def test_it_says_how_to_stop_it_waits_and_reboots(
     assert "systemctl stop trialboot-standstill.service" in told
     # Nothing is written: the known-good draws the conclusion.
     assert (standing.node.root / "var/lib/trialboot/decision.json").read_bytes() == record
+
+
+def test_a_candidate_whose_initrd_and_menu_were_made_anew_is_left(standing: Standing) -> None:
+    standing.node.write("/boot/initrd.img-6.12.117-amd64", "made anew")
+    for file in ("boot/grub/grub.cfg", "proc/cmdline"):
+        place = standing.node.root / file
+        place.write_text(place.read_text().replace(" quiet panic=10", " panic=10"))
+    assert standing.leave() == [REBOOT]
 
 
 def test_what_changes_while_it_waits_is_heeded(
@@ -158,6 +172,16 @@ def _strange_block(standing: Standing) -> None:
     block.mkdir()
 
 
+def _another_picked(standing: Standing) -> None:
+    """In ARMED or TRIAL: the known-good ended in emergency mode too, and nothing was concluded."""
+    standing.node.write("/proc/version", "Linux version 6.1.0-56-amd64 (x) (gcc) #1 SMP\n")
+    standing.node.write("/proc/cmdline", f"{line_of(standing.node, OLD)}\n")
+
+
+def _line_edited(standing: Standing) -> None:
+    standing.node.write("/proc/cmdline", f"{line_of(standing.node, SIMPLE)} nomodeset\n")
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
@@ -174,6 +198,8 @@ def _strange_block(standing: Standing) -> None:
         (_no_systemd, "ended with 1"),
         (_judged, "trialbootd runs"),
         (_password, "a password is asked for"),
+        (_another_picked, f"«{OLD}» runs, which is not on trial"),
+        (_line_edited, "what runs is not known to be the candidate"),
     ],
 )
 def test_where_something_speaks_against_it_it_says_so_and_does_nothing(
