@@ -9,6 +9,9 @@ import pytest
 
 from tests.vm.image import Image, build
 from tests.vm.machine import Firmware, Machine
+from trialboot.core.grub import parse_menu
+from trialboot.core.grubwords import as_script
+from trialboot.core.menu import Menu, MenuEntry
 
 pytestmark = pytest.mark.vm
 
@@ -89,6 +92,51 @@ def test_a_reset_is_known_by_its_boot_id(machine: Machine) -> None:
     machine.exec("sync")
     machine.reset()
     assert machine.wait_reboot(before) != before
+
+
+ODD_WORDS = r"""\
+	linux KERNEL ROOT ro \
+		console=ttyS0 'x.a=it\q' "x.b=it's  here" x.c=by\\x2dlabel 'x.d=a\x2Db c' 'x.e={"k": 1}' \
+		x.f=\$z$nobody 'x.g=a;b|c&d' x.h=\"q\" "x.i=a\
+b" x.j='#no' x.k=\\x2 $nobody
+"""
+ENTRY = "menuentry 'Odd' --id odd {{\n{}\n\tinitrd INITRD\n}}\n"
+
+
+def test_grub_hands_over_the_words_that_we_say_it_does(image: Image, tmp_path: Path) -> None:
+    """And what we write for it comes back as the very same command line."""
+    with Machine(image, tmp_path) as machine:
+        machine.start()
+        machine.wait_agent()
+        menu = machine.read("/boot/grub/grub.cfg")
+        stock = next(e for e in _entries(menu) if e.entry.startswith("gnulinux-simple"))
+        places = {"KERNEL": stock.kernel, "INITRD": stock.initrds[0]}
+        places["ROOT"] = stock.arguments.split()[0]
+
+        def boots(linux: str) -> tuple[str, str]:
+            text = ENTRY.format(linux) + ENTRY.format("\tlinux KERNEL ROOT ro x.second")
+            for name, value in places.items():
+                text = text.replace(name, value)
+            machine.write("/boot/grub/custom.cfg", text)
+            machine.exec("grub-script-check /boot/grub/custom.cfg && grub-reboot odd")
+            first, second = _entries(text)
+            assert "has the same id" in second.doubt
+            machine.reboot()
+            line = machine.read("/proc/cmdline").rstrip("\n")
+            return line.removeprefix(f"BOOT_IMAGE={stock.kernel} "), first.arguments
+
+        ran, told = boots(ODD_WORDS)
+        assert ran == told
+        script = as_script(ran)
+        assert isinstance(script, str)
+        ran_again, _ = boots(f"\tlinux KERNEL {script}")
+        assert ran_again == ran
+
+
+def _entries(text: str) -> tuple[MenuEntry, ...]:
+    menu = parse_menu(text, {})
+    assert isinstance(menu, Menu)
+    return menu.entries
 
 
 @pytest.mark.parametrize(("firmware", "has_efi"), [("bios", False), ("uefi", True)])

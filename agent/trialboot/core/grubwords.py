@@ -31,8 +31,7 @@ _TOKEN: Final = re.compile(
 _IN_DOUBLE: Final = re.compile(r"\\([$\"\\]|\n)|\$\{?(\w+)\}?")
 _UNSAFE: Final = re.compile(r"[^\w@%+=:,./-]", re.ASCII)
 _UNSAFE_IN_DOUBLE: Final = re.compile(r'["$\\]')
-_ESCAPED: Final = re.compile(r"\\(?!x[0-9A-Fa-f]{2})|['\"]")
-"""What GRUB puts a backslash before; `\\xHH` is handed over as it is."""
+_ESCAPED: Final = re.compile(r"[\\'\"]")
 _HANDED_OVER: Final = re.compile(r'"(?:\\.|[^"\\])*"|(?:\\[^ ]|[^ "\\])+')
 _UNESCAPED: Final = re.compile(r"\\([\\'\"])")
 
@@ -67,9 +66,10 @@ def numbered_commands(text: str) -> list[tuple[int, Command]]:
 
 
 def loaded(arguments: Command) -> str:
-    """Write a kernel's arguments as GRUB hands them over (grub_create_loader_cmdline).
+    r"""Write a kernel's arguments as GRUB 2.06 hands them over (grub_create_loader_cmdline).
 
-    A variable is taken as unset: GRUB then drops the word.
+    Newer ones do not double the backslash of `\xHH`: `menu.entry_of` knows both. A variable is
+    taken as unset: GRUB then drops the word.
     """
     plain = (VARIABLE.sub("", word) for word in arguments)
     escaped = (_ESCAPED.sub(r"\\\g<0>", word) for word in plain if word)

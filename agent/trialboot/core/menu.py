@@ -42,6 +42,8 @@ OWN_BLOCK: Final = "own-block"
 KEXEC: Final = "kexec"
 """Linux carries it: the reboot starts the candidate by kexec, and the loader is not asked."""
 
+_DOUBLED: Final = re.compile(r"\\\\(?=x[0-9A-Fa-f]{2})")
+"""The backslash of `\\xHH`: GRUB 2.06 doubles it, newer ones do not (grub-core/lib/cmdline.c)."""
 _ADDED_BY_GRUB: Final = ("BOOT_IMAGE=", "vt.handoff=")
 _DIGITS: Final = 10
 """No index has so many: int() refuses numbers of some thousand digits."""
@@ -212,7 +214,8 @@ def _booted_by_grub(menu: Menu, image: str, command_line: str) -> tuple[EntryId,
 
 def _told_words(line: str) -> list[str]:
     """Give a line's words without those that GRUB adds: Ubuntu's is a variable in its menu."""
-    return [word for word in line.split() if not word.startswith(_ADDED_BY_GRUB)]
+    words = _DOUBLED.sub(r"\\", line).split()
+    return [word for word in words if not word.startswith(_ADDED_BY_GRUB)]
 
 
 def _booted_by_systemd_boot(menu: Menu, command_line: str) -> EntryId | Unknown:

@@ -432,6 +432,17 @@ def test_of_two_entries_with_one_id_grub_takes_the_first() -> None:
     assert resolved(next_entry(menu_of(PLAIN + copied))) == (SIMPLE, False)
 
 
+@pytest.mark.parametrize(
+    ("line", "known"),
+    [(r"by\x2dlabel x=\\y", True), (r"by\\x2dlabel x=\\y", True), (r"by\x2dlabel x=\y", False)],
+)
+def test_a_boot_is_known_by_either_way_in_which_grub_hands_a_hex_escape_over(
+    line: str, *, known: bool
+) -> None:
+    menu = menu_of("menuentry 'a' {\n linux /a ro by\\\\x2dlabel x=\\\\y\n}\n")
+    assert (entry_of(menu, f"BOOT_IMAGE=/a ro {line}") == "a") == known
+
+
 def test_what_lies_below_a_submenu_with_the_id_of_another_is_out_of_reach() -> None:
     sub = "submenu 's' --id s {{\n menuentry '{0}' --id {0} {{\n linux /{0} ro\n }}\n}}\n"
     menu = menu_of(sub.format("a") + sub.format("b"))
@@ -667,9 +678,9 @@ def test_what_grub_cannot_hand_over_is_not_written(line: str) -> None:
         (r'"dyndbg=file x.c +p $y" plain', '"dyndbg=file x.c +p " plain'),
         (
             r"""it\'s 'a b\c' "d\"e" \\x2d '\x2D' \\xg1 z\xyz""",
-            r"""it\'s "a b\\c" d\"e \x2d \x2D \\xg1 zxyz""",
+            r"""it\'s "a b\\c" d\"e \\x2d \\x2D \\xg1 zxyz""",
         ),
-        ("one \\\n two th\\\nree 'fo\\\nur' \"fi\\\nve\"", "one two three fo\\\\\nur five"),
+        ("one \\\n two th\\\nree 'bo\\\nth' \"fi\\\nve\"", "one two three bo\\\\\nth five"),
     ],
 )
 def test_words_are_cut_and_handed_over_as_grub_does(script: str, line: str) -> None:
