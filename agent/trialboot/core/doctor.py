@@ -19,6 +19,7 @@ ROWS: Final[Mapping[str, Callable[[Examined], Row | None]]] = {
     "known-good": doctorboot.known_good,
     "known-good entry": doctorboot.menu_entry,
     "default": doctorboot.default,
+    "entries": doctorboot.entries,
     "menu": doctorboot.menu_waits,
     "room in /boot": doctorboot.room_in_boot,
     "panic= of this boot": doctorhost.panic_running,

@@ -147,6 +147,24 @@ def _default(seen: Examined, menu: Menu) -> tuple[State, str, str]:
     return State.FINE, "the known-good" if menu.known_good else "the host's own until armed", ""
 
 
+def entries(seen: Examined) -> Row | None:
+    """Tell of entries that are never tried, and of which a boot is not known."""
+    menu = seen.menu
+    if isinstance(menu, Unknown) or not menu.entries:
+        return None
+    doubted = [entry for entry in menu.entries if entry.doubt]
+    if not doubted:
+        return Row(subject="entries", state=State.FINE, found="what each boots is known")
+    more = f", and {len(doubted) - 1} more" if doubted[1:] else ""
+    return Row(
+        subject="entries",
+        state=State.NOTE,
+        found=f"not tried, and a boot of it not known: «{doubted[0].title}»{more}: "
+        f"{doubted[0].doubt}",
+        remedy="give each entry an id of its own, one kernel, and its arguments in words",
+    )
+
+
 def menu_waits(seen: Examined) -> Row | None:
     """Tell whether the menu lets a trial begin, and end, without anybody there."""
     grub = seen.grub

@@ -35,6 +35,7 @@ WHY: Final = Unknown("it cannot be read")
 GOOD: Final = Kept(fingerprint=Fingerprint("good"), release="6.1", pinned=True)
 OURS: Final = MenuEntry(entry=KNOWN_GOOD, title="trialboot: known-good", place=(0,))
 HOSTS: Final = MenuEntry(entry=EntryId("debian"), title="Debian", place=(1,))
+ODD: Final = replace(HOSTS, title="Tuned", doubt="two of them")
 MENU: Final = Menu(
     entries=(OURS, HOSTS),
     default_spec=SAVED,
@@ -162,6 +163,12 @@ CASES: Final[dict[str, list[tuple[dict[str, Any], State | None, str]]]] = {
         ({"menu": replace(MENU, saved="debian")}, State.NOTE, "«debian»"),
         ({"menu": BARE}, State.FINE, "the host's own"),
         ({"grub": None, "menu": replace(MENU, loader=SYSTEMD_BOOT)}, State.FINE, "known-good"),
+    ],
+    "entries": [
+        ({"menu": WHY}, None, ""),
+        ({"menu": replace(MENU, entries=())}, None, ""),
+        ({"menu": replace(MENU, entries=(OURS, ODD))}, State.NOTE, "«Tuned»: two"),
+        ({"menu": replace(MENU, entries=(ODD, HOSTS, ODD))}, State.NOTE, "«Tuned», and 1 more"),
     ],
     "menu": [
         ({"grub": None}, None, ""),
