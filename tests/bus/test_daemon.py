@@ -659,10 +659,10 @@ def test_a_boot_that_could_not_be_judged_is_unsure_with_the_workers_words(
 def test_a_worker_that_fails_before_the_deadline_ends_no_trial(machine: Machine) -> None:
     machine.configure(f'{ARMED}verify.unsure = "roll-back"\n')
     on_trial(machine, Outcome.SOUND)
-    wrong = failing("verify", "contract.toml: unknown key: ingore", "ConfigError")
+    wrong = failing("verify", "contract.toml: unknown key: routed", "ConfigError")
     machine.script(verify=[wrong, judgement(Outcome.SOUND)])
     machine.start()
-    told = "verify: contract.toml: unknown key: ingore"
+    told = "verify: contract.toml: unknown key: routed"
     wait_for("the trouble", lambda: told in machine.state()["trouble"])
     machine.rests()
     assert (machine.state()["phase"], machine.reboots()) == ("trial", [])
