@@ -31,6 +31,7 @@ from trialboot.resident.looking import SNAPSHOT, Looking
 from trialboot.resident.telling import Telling
 from trialboot.writers import store
 
+BOOT_CHECK: Final = "trialboot-boot-check.service"
 VERIFY: Final = "trialboot-verify.service"
 KEEP_OBJECTS: Final = "trialboot-keep-objects.service"
 """Keeps what the CNI has compiled, for the load test of the next boot; minds its own business."""
@@ -266,9 +267,10 @@ class Daemon:
     def _time_to_start(self) -> float:
         """Give the seconds for which the first verification lets the start of the system end.
 
-        No verdict comes before `minimum_settle_seconds` of uptime anyway, so little is lost.
+        No verdict comes before `minimum_settle_seconds` of uptime anyway: at most the settling is
+        later. What waits for a verdict is part of the start, and would be waited for in vain.
         """
-        if not self._jobs.is_starting():
+        if not self._jobs.is_starting() or self._jobs.is_running(BOOT_CHECK):
             return 0.0
         settled = self._conduct.config.verify.minimum_settle_seconds
         return settled - read_uptime(self._host)

@@ -94,9 +94,10 @@ def overtaking(decision: Decision, event: Event, policy: Policy) -> Event | None
 def _perform_all(decision: Decision, hands: Hands, remember: _Remember) -> Decision:
     while decision.todo:
         try:
-            done = _perform_next(decision, hands)
+            over = _is_left_over(decision, hands.boot)
+            done = 1 if over else _perform_next(decision, hands)
         except TrialbootError as error:
-            if not (may_be_left_out(decision, error) or _is_left_over(decision, hands.boot)):
+            if not may_be_left_out(decision, error):
                 raise
             done = 1
         decision = replace(decision, todo=decision.todo[done:])

@@ -221,8 +221,9 @@ class Machine:
         return store.load_decision(self.host)
 
     def calls(self) -> list[dict[str, Any]]:
-        lines = (self.root / "calls.jsonl").read_text().splitlines()
-        return [json.loads(line) for line in lines]
+        # A line that is still being written has no end yet.
+        lines, _, _ = (self.root / "calls.jsonl").read_text().rpartition("\n")
+        return [json.loads(line) for line in lines.splitlines()]
 
     def starts(self, unit: str) -> list[dict[str, Any]]:
         """Give the starts of a unit, each with the decision that was on disk then."""

@@ -1023,6 +1023,19 @@ def test_a_rollback_out_of_a_boot_that_has_ended_holds_nothing_up(machine: Machi
     machine.script(snapshot=[outlook(GOOD, NEW)], pin=[failing("pin", "a restart would end on X")])
     machine.runs()
     wait_for("the recovery", lambda: machine.state()["phase"] == "recovered")
+    assert (machine.reboots(), machine.starts(PIN)) == ([], [])
+
+
+def test_a_configuration_that_says_observe_is_heard_though_nobody_tells_us(
+    machine: Machine,
+) -> None:
+    on_trial(machine, Outcome.WORSE)
+    machine.script(pin=[{"delay": 1.5}])
+    machine.start()
+    wait_for("the pin worker", lambda: machine.starts(PIN))
+    machine.configure(OBSERVE)
+    wait_for("the release", lambda: not machine.state()["pinned"])
+    assert machine.state()["mode"] == "observe"
     assert machine.reboots() == []
 
 

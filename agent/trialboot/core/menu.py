@@ -42,6 +42,8 @@ OWN_BLOCK: Final = "own-block"
 KEXEC: Final = "kexec"
 """Linux carries it: the reboot starts the candidate by kexec, and the loader is not asked."""
 
+TWICE: Final = "an entry before it has the same id, and GRUB takes the first: rename one"
+"""The doubt about an entry that its id does not lead to."""
 _DOUBLED: Final = re.compile(r"\\\\(?=x[0-9A-Fa-f]{2})")
 """The backslash of `\\xHH`: GRUB 2.06 doubles it, newer ones do not (grub-core/lib/cmdline.c)."""
 _ADDED_BY_GRUB: Final = ("BOOT_IMAGE=", "vt.handoff=")
@@ -207,9 +209,8 @@ def _booted_by_grub(menu: Menu, image: str, command_line: str) -> tuple[EntryId,
     ]
     if not fitting:
         return Unknown(f"no entry of the menu boots {kernel} with these arguments")
-    # What is doubted may be another one that has its id.
-    sure = tuple(entry.entry for entry in fitting if not entry.doubt)
-    return sure or Unknown(f"«{fitting[0].title}»: {fitting[0].doubt}")
+    named = tuple(entry.entry for entry in fitting if entry.doubt != TWICE)
+    return named or Unknown(f"«{fitting[0].title}»: {TWICE}")
 
 
 def _told_words(line: str) -> list[str]:

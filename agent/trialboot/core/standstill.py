@@ -14,7 +14,7 @@ from typing import Final
 
 from trialboot.core.bootset import BootSet, plain_command_line, without_word, word_of
 from trialboot.core.facts import Kernel, Unknown
-from trialboot.core.menu import BOOT_WORD, KEXEC_WORD, Menu, entries_of, next_entry
+from trialboot.core.menu import BOOT_WORD, KEXEC_WORD, SYSTEMD_BOOT, Menu, entries_of, next_entry
 from trialboot.core.trial import Phase, Trial
 
 _BY_HAND: Final = frozenset(
@@ -97,12 +97,13 @@ def _why_another(menu: Menu | Unknown, kernel: Kernel, trial: Trial) -> str:
     if isinstance(menu, Unknown):
         return ""  # who cannot read the menu stays in any case: see `why_not_led_back`
     armed = [choice for choice in (trial.candidate, trial.replaced) if choice]
+    runs = (kernel.release, plain_command_line(kernel.command_line))
+    alike = runs in [(c.boot_set.release, c.boot_set.command_line) for c in armed]
     entries = entries_of(menu, without_word(kernel.command_line, KEXEC_WORD))
     if isinstance(entries, Unknown):
-        runs = (kernel.release, plain_command_line(kernel.command_line))
-        alike = runs in [(c.boot_set.release, c.boot_set.command_line) for c in armed]
         return "" if alike else f"what runs is not known to be the candidate: {entries.why}"
-    if any(choice.entry in entries for choice in armed):
+    # GRUB's menu may have given the candidate's entry to a newer kernel; systemd-boot says which.
+    if any(c.entry in entries for c in armed) or (alike and menu.loader != SYSTEMD_BOOT):
         return ""
     return f"«{entries[0]}» runs, which is not on trial"
 

@@ -303,10 +303,13 @@ class Conduct:
         """
         if self._stopping():
             raise HostError("trialbootd is being stopped: the next one reboots, if at all")
-        if self.mode is not Mode.OBSERVE and is_armed(self._host) is not False:
-            return False
-        journal.noted(f"not rebooting, for the operator chose to observe meanwhile: {why}")
-        return True
+        if self.mode is Mode.OBSERVE:
+            journal.noted(f"not rebooting, for the operator chose to observe meanwhile: {why}")
+            return True
+        if is_armed(self._host) is False:
+            self._loop.set_timer("reload", 0)
+            raise HostError("not rebooting: the configuration says observe, and is read again")
+        return False
 
     def _say_last_word(self) -> None:
         """Tell the cluster before the node goes away, as far as it listens; never insist."""

@@ -90,7 +90,7 @@ def test_what_the_host_always_has_on_its_command_line_asks_for_nothing() -> None
             "«systemd.unit=rescue.target» on the command line asks for it",
         ),
         (
-            {"kernel": replace(KERNEL, command_line="BOOT_IMAGE=/old ro")},
+            {"kernel": replace(KERNEL, release="6.1-old", command_line="BOOT_IMAGE=/old ro")},
             "«old» runs, which is not on trial",
         ),
         (
@@ -149,6 +149,13 @@ def test_what_the_candidate_has_replaced_was_armed_too() -> None:
     before = Choice(entry=EntryId("old"), boot_set=boot_set("before"))
     ran = replace(KERNEL, command_line="BOOT_IMAGE=/old ro")
     assert why_stay(replace(NOW, trial=replace(TRIAL, replaced=before), kernel=ran)) == ""
+
+
+def test_a_candidate_whose_entry_was_given_to_a_newer_kernel_is_left() -> None:
+    """As «gnulinux-simple» is by a package run early in the candidate's own boot."""
+    taken = replace(OTHER, kernel="/vmlinuz-newer")
+    menu = replace(MENU, entries=(OWN, taken, replace(OTHER, entry=EntryId("advanced>new"))))
+    assert why_stay(replace(NOW, menu=menu)) == ""
 
 
 def test_systemd_boot_says_which_of_equal_entries_it_took() -> None:
