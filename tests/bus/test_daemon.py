@@ -807,6 +807,14 @@ def test_a_start_of_the_system_that_does_not_end_keeps_no_trial_from_its_verdict
     wait_for("the verdict", lambda: machine.state()["phase"] == "steady")
 
 
+def test_where_the_start_waits_for_the_verdict_the_verdict_does_not_wait_for_it(
+    machine: Machine,
+) -> None:
+    machine.write("/units.json", json.dumps({"starting": ["trialboot-boot-check.service"]}))
+    _is_starting(machine)
+    wait_for("the verdict", lambda: machine.state()["phase"] == "steady")
+
+
 UPTIME = 20
 
 
