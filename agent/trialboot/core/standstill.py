@@ -78,7 +78,7 @@ def _why_by_hand(now: Standstill, trial: Trial) -> str:
         return "this boot was started by kexec: it is no trial"
     if asked := _asked_for(now.kernel.command_line, trial.known_good):
         return f"«{asked}» on the command line asks for it"
-    return _why_another(now.menu, now.kernel, trial) or _why_waited_for(now)
+    return _why_waited_for(now) or _why_another(now.menu, now.kernel, trial)
 
 
 def _asked_for(command_line: str, good: BootSet | None) -> str:
