@@ -148,7 +148,7 @@ def _default(seen: Examined, menu: Menu) -> tuple[State, str, str]:
 
 
 def entries(seen: Examined) -> Row | None:
-    """Tell of entries that are never tried, and of which a boot is not known."""
+    """Tell of entries that are never tried; of some a boot is not known either."""
     menu = seen.menu
     if isinstance(menu, Unknown) or not menu.entries:
         return None
@@ -159,8 +159,7 @@ def entries(seen: Examined) -> Row | None:
     return Row(
         subject="entries",
         state=State.NOTE,
-        found=f"not tried, and a boot of it not known: «{doubted[0].title}»{more}: "
-        f"{doubted[0].doubt}",
+        found=f"never tried: «{doubted[0].title}»{more}: {doubted[0].doubt}",
         remedy="give each entry an id of its own, one kernel, and its arguments in words",
     )
 
